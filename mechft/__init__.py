@@ -1,0 +1,87 @@
+"""mechft: what did fine-tuning do to this model?
+
+Models with a known history, fine-tuned; and what changed, what only looks changed, what comes back.
+Everything public is listed here and loaded when first used, so that importing mechft costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mechft.analysis.ablation import ablate as ablate
+    from mechft.analysis.pruning import gradient_times_weight as gradient_times_weight
+    from mechft.analysis.pruning import random_scores as random_scores
+    from mechft.analysis.revival import revival as revival
+    from mechft.analysis.units import pruned as pruned
+    from mechft.models.bundled import manifest as manifest
+    from mechft.models.fused import fused_logits as fused_logits
+    from mechft.plots import plot as plot
+    from mechft.shortcuts import ablate_heads as ablate_heads
+    from mechft.shortcuts import diff_activations as diff_activations
+    from mechft.shortcuts import diff_weights as diff_weights
+    from mechft.shortcuts import probe as probe
+    from mechft.shortcuts import prune_curve as prune_curve
+    from mechft.tasks.correlation import Correlation as Correlation
+    from mechft.tasks.pcfg import PCFGConfig as PCFGConfig
+    from mechft.tasks.pcfg import PCFGTask as PCFGTask
+    from mechft.training.evaluation import accuracy as accuracy
+    from mechft.training.evaluation import predictions as predictions
+    from mechft.training.recipes import finetune as finetune
+    from mechft.training.recipes import pretrain as pretrain
+    from mechft.training.recipes import reverse_finetune as reverse_finetune
+    from mechft.training.recipes import scratch as scratch
+    from mechft.training.trained import Trained as Trained
+    from mechft.training.trained import load as load
+    from mechft.training.trained import save as save
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    # tasks: what models are asked
+    "PCFGConfig": "tasks.pcfg",
+    "PCFGTask": "tasks.pcfg",
+    "Correlation": "tasks.correlation",
+    # models: loading, saving, the fast forward
+    "load": "training.trained",
+    "save": "training.trained",
+    "manifest": "models.bundled",
+    "fused_logits": "models.fused",
+    # training: recipes and measuring
+    "Trained": "training.trained",
+    "pretrain": "training.recipes",
+    "finetune": "training.recipes",
+    "reverse_finetune": "training.recipes",
+    "scratch": "training.recipes",
+    "accuracy": "training.evaluation",
+    "predictions": "training.evaluation",
+    # analysis: one-liners on trained models (the plain forms are in mechft.analysis):
+    # what changed, what is still there, what comes back
+    "probe": "shortcuts",
+    "prune_curve": "shortcuts",
+    "gradient_times_weight": "analysis.pruning",
+    "random_scores": "analysis.pruning",
+    "pruned": "analysis.units",
+    "ablate": "analysis.ablation",
+    "ablate_heads": "shortcuts",
+    "diff_weights": "shortcuts",
+    "diff_activations": "shortcuts",
+    "revival": "analysis.revival",
+    # figures
+    "plot": "plots",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mechft' has no {name!r}; it has {', '.join(_PUBLIC)}.")
+    value = getattr(import_module(f"mechft.{_PUBLIC[name]}"), name)
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,1 @@
+"""One technique a file: (model or models, batch, metric or target) in, a frozen result out."""

@@ -1,0 +1,28 @@
+"""What every analysis returns: a frozen result around a tidy frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tidy frame, one measured number a row, with a line that says what it holds.
+
+    Attributes:
+        frame: The measurements; each class lists its columns.
+    """
+
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def _repr_html_(self) -> str:
+        sentence = (type(self).__doc__ or "").strip().splitlines()[0]
+        table: str = self.frame.to_html(index=False, float_format=lambda x: f"{x:.4g}")
+        return f"<p><b>{type(self).__name__}</b>: {sentence}</p>{table}"

@@ -1,0 +1,1 @@
+"""Building, saving, loading and running HookedTransformers; the only place that imports TransformerLens."""

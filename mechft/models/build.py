@@ -1,0 +1,150 @@
+"""From a config to a HookedTransformer."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mechft.errors import require, unknown_name
+from mechft.randomness import preserved_random_state
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a GPT-style transformer: pre-LayerNorm, learned positions, GELU, as in minGPT.
+
+    Attributes:
+        n_layers: Transformer blocks. Paper: 6.
+        n_heads: Attention heads a block; divides ``d_model``. Paper: 6.
+        d_model: Width of the residual stream. Paper: 192.
+        d_vocab: Tokens in the vocabulary.
+        n_ctx: Longest input, in tokens.
+        d_mlp: Hidden units of an MLP; 0 means 4 × ``d_model``.
+        initializer_range: Standard deviation of the initial weights; minGPT's 0.02 by default.
+
+    Raises:
+        ConfigError: If a size is below 1 or ``n_heads`` does not divide ``d_model``.
+    """
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_vocab: int
+    n_ctx: int
+    d_mlp: int = 0
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.d_mlp == 0:
+            object.__setattr__(self, "d_mlp", 4 * self.d_model)
+        for name, value in asdict(self).items():
+            if name != "initializer_range":
+                require(value >= 1, f"{name} must be at least 1; got {value}.")
+        require(self.initializer_range > 0, "initializer_range must be positive.")
+        require(
+            self.d_model % self.n_heads == 0,
+            f"n_heads must divide d_model; got {self.n_heads} heads for width {self.d_model}.",
+        )
+
+
+PRESETS: dict[str, dict[str, int]] = {
+    "tiny": {"n_layers": 3, "n_heads": 4, "d_model": 128},
+    "small": {"n_layers": 4, "n_heads": 4, "d_model": 160},
+    "paper": {"n_layers": 6, "n_heads": 6, "d_model": 192},
+}
+"""Model shapes by name: 0.6M, 1.3M and 2.8M parameters. ``paper`` is the paper's minGPT."""
+
+
+def preset(name: str, d_vocab: int, n_ctx: int) -> ModelConfig:
+    """The shape of a preset for a vocabulary and an input length.
+
+    Raises:
+        UnknownNameError: If the preset is not known.
+    """
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return ModelConfig(**PRESETS[name], d_vocab=d_vocab, n_ctx=n_ctx)
+
+
+def build_model(
+    config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> HookedTransformer:
+    """A freshly initialised HookedTransformer on the CPU; the global random state is left as found.
+
+    Weights are drawn as minGPT draws them: normal with ``initializer_range``, matrices that write to
+    the residual stream divided by sqrt(2 × n_layers); biases are zero.
+
+    Args:
+        config: Its shape.
+        seed: Seed of the weights; the same seed gives the same bits on the same machine.
+        dtype: Type of the parameters.
+    """
+    model = _empty_model(config, dtype)
+    generator = torch.Generator().manual_seed(seed)
+    residual_scale = (2 * config.n_layers) ** -0.5
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            kind = name.split(".")[-1]
+            if kind.startswith("W_"):
+                draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+                scale = residual_scale if kind in ("W_O", "W_out") else 1.0
+                parameter.copy_(draw * (config.initializer_range * scale))
+    return model
+
+
+def _empty_model(config: ModelConfig, dtype: torch.dtype) -> HookedTransformer:
+    """A HookedTransformer of the right shape; its weights are not meant to be used."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    with preserved_random_state():
+        cfg = HookedTransformerConfig(
+            n_layers=config.n_layers,
+            n_heads=config.n_heads,
+            d_model=config.d_model,
+            d_head=config.d_model // config.n_heads,
+            d_mlp=config.d_mlp,
+            d_vocab=config.d_vocab,
+            n_ctx=config.n_ctx,
+            act_fn="gelu",
+            normalization_type="LN",
+            attention_dir="causal",
+            initializer_range=config.initializer_range,
+            init_weights=False,
+            device="cpu",
+            dtype=dtype,
+        )
+        model = HookedTransformer(cfg)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.zero_()  # uninitialised memory until the caller fills it
+    return model
+
+
+def model_config(model: HookedTransformer) -> ModelConfig:
+    """The ``ModelConfig`` a model was built from; ``build_model`` undoes it, weights aside."""
+    cfg: Any = model.cfg
+    return ModelConfig(
+        n_layers=cfg.n_layers,
+        n_heads=cfg.n_heads,
+        d_model=cfg.d_model,
+        d_vocab=cfg.d_vocab,
+        n_ctx=cfg.n_ctx,
+        d_mlp=cfg.d_mlp,
+        initializer_range=cfg.initializer_range,
+    )
+
+
+def clone(model: HookedTransformer) -> HookedTransformer:
+    """An independent copy: same weights in their own memory, no gradients, no hooks of the caller."""
+    twin = copy.deepcopy(model)
+    twin.reset_hooks(including_permanent=True)
+    for parameter in twin.parameters():
+        parameter.grad = None
+    return twin

@@ -1,0 +1,149 @@
+"""Checkpoints: one safetensors file with a JSON header, written whole or not at all.
+
+Weights and description travel in one file, so that they cannot come apart, and a rename makes the
+write atomic. Nothing is ever pickled, and the file holds no time stamp: the same training gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mechft.errors import CheckpointError
+from mechft.models.build import ModelConfig, _empty_model, model_config
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+FORMAT = 1
+_HEADER = "mechft"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        model: The HookedTransformer.
+        description: JSON values: task, seed, history, versions …
+        extra: Other tensors by name, such as an optimiser's state.
+    """
+
+    model: HookedTransformer
+    description: dict[str, Any]
+    extra: dict[str, Tensor]
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: HookedTransformer,
+    description: Mapping[str, Any],
+    extra: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write a model and its description to ``path``, replacing it in one step.
+
+    Args:
+        path: The file; its folder is made if missing.
+        model: A HookedTransformer built by ``build_model``.
+        description: JSON values to keep with it.
+        extra: Other tensors to keep.
+
+    A crash at any moment leaves either the old file or the new one, never half of one.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
+    tensors |= {f"extra.{name}": t.contiguous() for name, t in (extra or {}).items()}
+    header = {
+        "format": FORMAT,
+        "model": asdict(model_config(model)),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "description": dict(description),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # One metadata key only: safetensors does not keep the order of several.
+        save_file(tensors, temporary, {_HEADER: json.dumps(header, sort_keys=True)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of a checkpoint, without reading its weights.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated or not one of ours; it is not touched.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint file at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}). It may be truncated; it was left "
+            "as it is. Restore it or train again into another folder."
+        ) from error
+    if _HEADER not in metadata:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but mechft did not write it (its header has no "
+            f"{_HEADER!r}). Load its weights into a HookedTransformer with safetensors yourself."
+        )
+    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {header.get('format')}; this version reads {FORMAT}. "
+            "Use the version of mechft that wrote it."
+        )
+    return header
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint file onto the CPU.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated, foreign, or its weights do not fit the
+            model its header describes; the file is not touched.
+    """
+    from safetensors.torch import load_file
+
+    header = read_header(path)
+    tensors = load_file(path)
+    model = _empty_model(ModelConfig(**header["model"]), getattr(torch, header["dtype"]))
+    parameters = dict(model.named_parameters())
+    found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    wrong = sorted(
+        name
+        for name in parameters.keys() | found.keys()
+        if name not in parameters
+        or name not in found
+        or parameters[name].shape != found[name].shape
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{path}: the weights do not fit the model its header describes; first of "
+            f"{len(wrong)} that differ: {wrong[0]}. The file was left as it is."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(found[name])
+    # Copies in memory of their own: tensors of a mapped file need not be aligned as fresh ones are.
+    extra = {n.removeprefix("extra."): t.clone() for n, t in tensors.items() if n[:6] == "extra."}
+    return Checkpoint(model, header["description"], extra)

@@ -1,0 +1,92 @@
+"""One look for every figure: colour-blind-safe colours, the same model in the same colour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+# Okabe & Ito (2008), told apart under every common colour blindness.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#8A8A8A"
+_FIXED = {
+    "base": "#0072B2",
+    "C_Tr = 1": "#D55E00",
+    "C_Tr = 0": "#009E73",
+    "Scr.+FT": "#CC79A7",
+    "Scr.": "#E69F00",
+}
+
+
+def colour(model: str, place: int = 0) -> str:
+    """A model's colour: fixed for the names the demo uses, by place for others."""
+    return _FIXED.get(model, PALETTE[place % len(PALETTE)])
+
+
+def translucent(hex_colour: str, opacity: float) -> str:
+    """A colour for bands behind lines."""
+    red, green, blue = (int(hex_colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def figure(title: str, x: str, y: str, **layout: Any) -> go.Figure:
+    """An empty figure in the common style."""
+    made = go.Figure()
+    made.update_layout(
+        template="simple_white",
+        title={"text": title, "font": {"size": 15}, "x": 0, "xanchor": "left", "xref": "paper"},
+        xaxis_title=x,
+        yaxis_title=y,
+        font={"family": "Helvetica, Arial, sans-serif", "size": 13},
+        margin={"l": 64, "r": 24, "t": 56, "b": 56},
+        height=400,
+        legend={"orientation": "v", "x": 1.02, "y": 1},
+        hoverlabel={"align": "left"},
+    )
+    made.update_layout(**layout)
+    return made
+
+
+def accuracy_axis(made: go.Figure, **where: Any) -> None:
+    """A y axis for accuracies: 0 to 100%, with light lines to read values by."""
+    made.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", showgrid=True, **where)
+
+
+def line_with_band(
+    made: go.Figure,
+    x: Any,
+    y: Any,
+    low: Any,
+    high: Any,
+    *,
+    name: str,
+    line_colour: str,
+    dash: str = "solid",
+    hover: str = "",
+    **where: Any,
+) -> None:
+    """A line with its interval as a band; both hide together when the legend entry is clicked."""
+    made.add_scatter(
+        x=[*x, *reversed(list(x))],
+        y=[*high, *reversed(list(low))],
+        fill="toself",
+        fillcolor=translucent(line_colour, 0.15),
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=name,
+        **where,
+    )
+    made.add_scatter(
+        x=x,
+        y=y,
+        name=name,
+        legendgroup=name,
+        mode="lines+markers",
+        line={"color": line_colour, "dash": dash, "width": 2},
+        marker={"size": 5},
+        customdata=[[a, b] for a, b in zip(low, high, strict=True)],
+        hovertemplate=f"<b>{name}</b><br>{hover}%{{x}}<br>%{{y:.1%}} "
+        "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>",
+        **where,
+    )

@@ -1,0 +1,1 @@
+"""What models are asked: batches of tokens with known answers. Knows nothing of models."""

@@ -1,0 +1,58 @@
+"""The batch every task yields, and the protocol of what yields it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token sequences with the answer each should get.
+
+    Attributes:
+        tokens: Whole samples, answer included. Int["batch pos"].
+        answer_position: Position whose *next* token is the answer; the same in every row.
+        answer: Token id of the right answer. Int["batch"].
+        labels: Other true facts of each row by name ("C(a)": the count of a). Int["batch"] each.
+            These are the targets of probes, so they hold values (counts, positions), not token ids.
+        correlated: Whether the planted correlation holds in the row. Bool["batch"], or None where
+            the question does not arise.
+    """
+
+    tokens: Int[Tensor, "batch pos"]
+    answer_position: int
+    answer: Int[Tensor, " batch"]
+    labels: dict[str, Int[Tensor, " batch"]] = field(default_factory=dict)
+    correlated: Bool[Tensor, " batch"] | None = None
+
+    def __len__(self) -> int:
+        return int(self.tokens.shape[0])
+
+    @property
+    def prompt(self) -> Int[Tensor, "batch prompt"]:
+        """The tokens a model may see before it answers: up to and including ``answer_position``."""
+        return self.tokens[:, : self.answer_position + 1]
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on another device."""
+        return TokenBatch(
+            self.tokens.to(device),
+            self.answer_position,
+            self.answer.to(device),
+            {name: label.to(device) for name, label in self.labels.items()},
+            None if self.correlated is None else self.correlated.to(device),
+        )
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Anything that yields fresh batches: the training loop and the evaluations ask for no more."""
+
+    def sample(self, size: int, generator: torch.Generator) -> TokenBatch:
+        """Draw ``size`` rows using only the randomness of ``generator``."""
+        ...

@@ -1,0 +1,1 @@
+"""One plain training loop, and the recipes made of it."""
