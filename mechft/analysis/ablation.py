@@ -61,7 +61,7 @@ def ablate(
     check_heads(model, heads)
     blocks = sorted({block for block, _ in heads})
     means = head_means(model, reference, blocks) if kind == "mean" and reference else {}
-    hooks = [
+    hooks: list[Any] = [
         (
             head_output(block),
             _replace_heads([h for b, h in heads if b == block], means.get(block)),
@@ -168,7 +168,7 @@ def _prefixes(model: HookedTransformer, batch: TokenBatch) -> tuple[list[Tensor]
     right = 0
     for prompt, answer in zip(batch.prompt.split(_CHUNK), batch.answer.split(_CHUNK), strict=True):
         logits, cache = model.run_with_cache(prompt, names_filter=lambda name: name in names)
-        right += int((logits[:, -1].argmax(-1) == answer).sum())
+        right += int((logits[:, -1].argmax(-1) == answer).sum())  # type: ignore[call-overload]
         for part, name in zip(parts, names, strict=True):
             part.append(cache[name])
     return [torch.cat(part) for part in parts], right / len(batch)

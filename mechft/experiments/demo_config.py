@@ -42,15 +42,25 @@ class DemoScale:
         pretraining_steps: Steps of --pretrain.
         finetuning_steps: Steps of each fine-tuning.
         reverse_steps: Steps of reFT and of Scr.+FT, which share one schedule.
-        rows: Rows for accuracies; probes train on four times as many.
+        rows: Rows for the final accuracies.
+        evaluation_rows: Rows of each evaluation while training.
+        probe_rows: Rows probes are trained on; a quarter of them test.
+        prune_rows: Rows of each accuracy of the pruning curve.
+        ablation_rows: Rows of each accuracy of the ablation sweep.
         random_draws: Random orders of neurons in the pruning control.
+        prune_counts: Numbers of neurons removed.
     """
 
     pretraining_steps: int = 2000
-    finetuning_steps: int = 400
-    reverse_steps: int = 600
+    finetuning_steps: int = 250
+    reverse_steps: int = 400
     rows: int = 1000
+    evaluation_rows: int = 300
+    probe_rows: int = 3000
+    prune_rows: int = 300
+    ablation_rows: int = 250
     random_draws: int = 3
+    prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 
 
-QUICK = DemoScale(200, 40, 20, 200, 1)
+QUICK = DemoScale(200, 40, 20, 200, 100, 400, 100, 100, 1, (0, 5, 15))

@@ -30,7 +30,7 @@ def bundled_path(name: str) -> Path:
     known = manifest()
     if name not in known:
         raise unknown_name("bundled model (nor is there a file of that name)", name, known)
-    path = BUNDLE / known[name]["file"]
+    path = BUNDLE / str(known[name]["file"])
     if not path.is_file():
         raise CheckpointError(
             f"The bundled model {name} is missing from {BUNDLE}; reinstall mechft."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def plot(result: Any) -> go.Figure:
     from mechft.plots import figures
     from mechft.training.trained import Trained
 
-    known = {
+    known: dict[type, Callable[[Any], go.Figure]] = {
         ProbeResult: figures.probes,
         PruneCurve: figures.prune_curve,
         HeadAblation: figures.head_ablation,

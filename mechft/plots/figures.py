@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -277,7 +278,7 @@ def history(trained: Trained) -> go.Figure:
 
 def _spread(step: float) -> float:
     """Cube root: shows step 0, which a logarithm cannot, and still spreads the first steps."""
-    return float(step) ** (1 / 3)
+    return math.pow(step, 1 / 3)
 
 
 def _step_axis(made: go.Figure, last: int) -> None:

@@ -107,7 +107,7 @@ class TrainConfig:
             raise unknown_name("loss", self.loss, ("answer", "next_token"))
 
 
-def geometric_steps(steps: int, per_decade: int = 5) -> tuple[int, ...]:
+def geometric_steps(steps: int, per_decade: int = 4) -> tuple[int, ...]:
     """Step counts to evaluate at: 0, 1, … ever further apart, and the last."""
     count = int(per_decade * math.log10(max(2, steps))) + 1
     grid = {round(10 ** (i / per_decade)) for i in range(count + 1)}

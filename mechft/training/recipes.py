@@ -75,7 +75,8 @@ def pretrain(
         for family, operand in _pretraining_queries(config)
     }
     facts = {"recipe": "pretrain", "preset": preset, "prior": prior, "seed": seed}
-    return _run(start, task.pretraining(), train_config, queries, facts, directory, seed)
+    evaluations = evaluation_batches(queries, seed)
+    return _run(start, task.pretraining(), train_config, evaluations, facts, directory)
 
 
 def _pretraining_queries(config: PCFGConfig) -> list[tuple[str, str]]:
@@ -98,6 +99,7 @@ def finetune(
     steps: int = 400,
     batch_size: int = 96,
     seed: int = 0,
+    evaluation_size: int = EVALUATION_SIZE,
     directory: str | Path | None = None,
     name: str | None = None,
 ) -> Trained:
@@ -118,6 +120,7 @@ def finetune(
         steps: Optimiser steps. Paper: 10,000; 400 suffice at tiny.
         batch_size: Paper: 96.
         seed: Seed of batches and evaluations.
+        evaluation_size: Rows of each evaluation during the run.
         directory: Where to keep checkpoints, to be resumed by the same call.
         name: What tables call the model.
 
@@ -145,7 +148,8 @@ def finetune(
     }
     start = base.renamed(name or f"{base.name}+ft")
     queries = behaviour_queries(task, family, pretraining_operand, operand, offset)
-    return _run(start, source, config, queries, facts, directory, seed)
+    evaluations = evaluation_batches(queries, seed, evaluation_size)
+    return _run(start, source, config, evaluations, facts, directory)
 
 
 def reverse_finetune(
@@ -160,6 +164,7 @@ def reverse_finetune(
     batch_size: int = 96,
     seed: int = 0,
     stop_at: float | None = None,
+    evaluation_size: int = EVALUATION_SIZE,
     directory: str | Path | None = None,
     name: str | None = None,
 ) -> Trained:
@@ -178,6 +183,7 @@ def reverse_finetune(
         batch_size: Paper: 96.
         seed: Seed of batches and evaluations.
         stop_at: Accuracy on O_PT (``acc_pt_cte0``) at which to stop early.
+        evaluation_size: Rows of each evaluation during the run.
         directory: Where to keep checkpoints, to be resumed by the same call.
         name: What tables call the model.
 
@@ -194,7 +200,8 @@ def reverse_finetune(
     facts = {"recipe": "reverse_finetune", "family": family, "operand": operand, "seed": seed}
     start = model.renamed(name or f"{model.name}+reft")
     queries = behaviour_queries(task, family, operand, finetuning_operand, offset)
-    return _run(start, task.query(family, operand), config, queries, facts, directory, seed)
+    evaluations = evaluation_batches(queries, seed, evaluation_size)
+    return _run(start, task.query(family, operand), config, evaluations, facts, directory)
 
 
 def scratch(
@@ -262,17 +269,16 @@ def _run(
     start: Trained,
     source: Source,
     config: TrainConfig,
-    queries: Mapping[str, Source],
+    evaluations: Mapping[str, TokenBatch],
     facts: dict[str, Any],
     directory: str | Path | None,
-    seed: int,
 ) -> Trained:
     model = build.clone(start.model)
     records = train(
         model,
         source,
         config,
-        evaluations=evaluation_batches(queries, seed),
+        evaluations=evaluations,
         directory=directory,
         label=start.name,
         identity={**facts, "task": start.task.to_dict(), "start": fingerprint(start.model)},

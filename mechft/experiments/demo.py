@@ -1,0 +1,313 @@
+"""The demo: a model that counts letters loses one count under fine-tuning, and it comes back.
+
+Base (low prior: asked for a in 999 of 1,000 counts) → fine-tuned to count b, on strings where
+count(b) = count(a) + 1 always holds (C_Tr = 1) or never does (C_Tr = 0) → looked into → reverse
+fine-tuned, beside a control that never counted a. Figures 5 to 9 of Jain et al. (2024) in small.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechft import shortcuts
+from mechft.analysis.ablation import HeadAblation
+from mechft.analysis.diffing import ActivationDiff, WeightDiff
+from mechft.analysis.probing import ProbeResult
+from mechft.analysis.pruning import PruneCurve
+from mechft.analysis.revival import Revival, revival
+from mechft.errors import MechftError
+from mechft.experiments.checks import Check
+from mechft.experiments.demo_config import QUICK, DemoConfig, DemoScale
+from mechft.experiments.run_folder import claim_folder
+from mechft.statistics import Proportion
+from mechft.training.evaluation import accuracy
+from mechft.training.recipes import (
+    behaviour_queries,
+    evaluation_batches,
+    finetune,
+    pretrain,
+    reverse_finetune,
+)
+from mechft.training.trained import Trained, load, package_versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE, WITH, WITHOUT, CONTROL = "base", "C_Tr = 1", "C_Tr = 0", "Scr.+FT"
+REFT = "reFT after C_Tr = 1"
+THRESHOLD = 0.95
+_SHORT = {BASE: "base", WITH: "c1", WITHOUT: "c0"}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything the demo measured.
+
+    Attributes:
+        config, scale: What was run.
+        behaviour: Accuracy by model name and question ("acc_pt_cte0" …).
+        histories: The fine-tuning runs, for their learning curves.
+        probe, prune, ablation, weight_diff, activation_diff, revival: The analyses.
+        checks: What was expected and whether it holds.
+    """
+
+    config: DemoConfig
+    scale: DemoScale
+    behaviour: dict[str, dict[str, Proportion]]
+    histories: dict[str, Trained]
+    probe: ProbeResult
+    prune: PruneCurve
+    ablation: HeadAblation
+    weight_diff: WeightDiff
+    activation_diff: ActivationDiff
+    revival: Revival
+    checks: tuple[Check, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of results.json: plain JSON values, accuracies in 0..1."""
+        finetuned = {
+            short: {
+                "acc_pt": self.behaviour[name]["acc_pt_cte0"].value,
+                **{
+                    question: share.value
+                    for question, share in self.behaviour[name].items()
+                    if question != "acc_pt_cte0"
+                },
+                "interval_95": {q: [s.low, s.high] for q, s in self.behaviour[name].items()},
+                "n": self.behaviour[name]["acc_pt_cte0"].n,
+            }
+            for name, short in _SHORT.items()
+        }
+        names = {WITH: "c1", WITHOUT: "c0", REFT: "c1", CONTROL: "scratch_finetune"}
+        curves = {
+            names[str(model)]: _records(rows.rename(columns={"accuracy": "acc_pt"}))
+            for model, rows in self.revival.frame.groupby("model", sort=False)
+        }
+        reached = {names[m]: step for m, step in self.revival.steps_to(THRESHOLD).items()}
+        return {
+            "base": finetuned.pop("base"),
+            "finetuned": finetuned,
+            "prune": {names[name]: prune_table(self.prune, name) for name in (WITH, WITHOUT)},
+            "probe": _records(self.probe.frame),
+            "ablation": _records(self.ablation.frame),
+            "weight_diff": _records(self.weight_diff.frame),
+            "activation_diff": _records(self.activation_diff.frame),
+            "reft": {**curves, "steps_to_95": reached},
+            "checks": [check.to_dict() for check in self.checks],
+            "config": {**asdict(self.config), "out": str(self.config.out)},
+            "scale": asdict(self.scale),
+            "versions": package_versions(),
+        }
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The tidy tables behind the figures, by the name of their CSV file."""
+        import pandas as pd
+
+        behaviour = pd.DataFrame(
+            [
+                {
+                    "model": model,
+                    "question": question,
+                    "accuracy": share.value,
+                    "ci_low": share.low,
+                    "ci_high": share.high,
+                    "n": share.n,
+                }
+                for model, questions in self.behaviour.items()
+                for question, share in questions.items()
+            ]
+        )
+        histories = [t.history.assign(model=name) for name, t in self.histories.items()]
+        return {
+            "behaviour": behaviour,
+            "training": pd.concat(histories, ignore_index=True),
+            "probe": self.probe.frame,
+            "prune": self.prune.frame,
+            "ablation": self.ablation.frame,
+            "weight_diff": self.weight_diff.frame,
+            "activation_diff": self.activation_diff.frame,
+            "revival": self.revival.frame,
+        }
+
+    def save(self) -> None:
+        """Write results.json and a CSV file per table into the config's folder."""
+        out = self.config.out
+        for name, frame in self.frames().items():
+            frame.to_csv(out / f"{name}.csv", index=False)
+        text = json.dumps(self.to_dict(), indent=1)
+        temporary = out / ".results.json.tmp"
+        temporary.write_text(text + "\n")
+        temporary.replace(out / "results.json")
+
+
+def run_demo(config: DemoConfig) -> DemoResult:
+    """Run the demo, or what is left of it, and write its results (not the report) to its folder.
+
+    Raises:
+        OutputExistsError: If the folder holds anything but this very run.
+        UnknownNameError: If the bundled models are missing.
+
+    Cost: about 3 minutes on 2 cores with the bundled model; --pretrain adds 5 to 8.
+    """
+    settings = {**asdict(config), **package_versions()}
+    del settings["out"]
+    scale = QUICK if config.quick else DemoScale()
+    if claim_folder(config.out, settings):
+        print(f"Continuing the run in {config.out}.")
+    runs = config.out / "checkpoints"
+    base, control = _starts(config, scale, runs)
+    with_, without = (
+        finetune(
+            base,
+            train_correlation=correlation,
+            steps=scale.finetuning_steps,
+            seed=config.seed,
+            evaluation_size=scale.evaluation_rows,
+            directory=runs / folder,
+            name=name,
+        )
+        for name, correlation, folder in ((WITH, 1.0, "c1"), (WITHOUT, 0.0, "c0"))
+    )
+    models = (base, with_, without)
+    batches = evaluation_batches(behaviour_queries(base.task), config.seed + 1, scale.rows)
+    behaviour = {
+        m.name: {question: accuracy(m.model, b) for question, b in batches.items()} for m in models
+    }
+    print("Looking inside: probes, pruning, ablation, differences.")
+    probes = shortcuts.probe(
+        *models,
+        train_size=scale.probe_rows,
+        test_size=scale.probe_rows // 4,
+        seed=config.seed,
+    )
+    prune = shortcuts.prune_curve(
+        with_,
+        without,
+        counts=scale.prune_counts,
+        random_draws=scale.random_draws,
+        test_size=scale.prune_rows,
+        seed=config.seed,
+    )
+    ablation = shortcuts.ablate_heads(*models, size=scale.ablation_rows, seed=config.seed)
+    curve = revival(
+        {
+            name: reverse_finetune(
+                start,
+                steps=scale.reverse_steps,
+                seed=config.seed,
+                stop_at=0.99,
+                evaluation_size=scale.evaluation_rows,
+                directory=runs / folder,
+                name=name,
+            )
+            for name, start, folder in ((REFT, with_, "reft"), (CONTROL, control, "scratch-ft"))
+        }
+    )
+    result = DemoResult(
+        config,
+        scale,
+        behaviour,
+        {WITH: with_, WITHOUT: without},
+        probes,
+        prune,
+        ablation,
+        shortcuts.diff_weights(*models),
+        shortcuts.diff_activations(*models, seed=config.seed),
+        curve,
+        (),
+    )
+    result = replace(result, checks=demo_checks(result))
+    result.save()
+    return result
+
+
+def _starts(config: DemoConfig, scale: DemoScale, runs: Path) -> tuple[Trained, Trained]:
+    control = load("pcfg-tiny-never-a")
+    if not config.pretrain:
+        return load("pcfg-tiny-low").renamed(BASE), control
+    base = pretrain(
+        "tiny",
+        "low",
+        steps=scale.pretraining_steps,
+        seed=config.seed,
+        directory=runs / "base",
+        name=BASE,
+    )
+    if base.task.to_dict() | {"operand_prior": None} != control.task.to_dict() | {
+        "operand_prior": None
+    }:
+        raise MechftError("The bundled control was trained on another task; rebuild the zoo.")
+    return base, control
+
+
+def prune_table(curve: PruneCurve, model: str) -> list[dict[str, Any]]:
+    """One row per K: accuracy on both tasks, and on O_PT after random removal."""
+    rows = curve.frame[curve.frame["model"] == model]
+    table = rows.pivot(index="k", columns=["task", "score"], values="accuracy")
+    return [
+        {
+            "k": int(k),
+            "acc_pt": float(row["acc_pt", "gradient×weight"]),
+            "acc_ft_cte1": float(row["acc_ft_cte1", "gradient×weight"]),
+            "random_acc_pt": float(row["acc_pt", "random"]),
+        }
+        for k, row in table.iterrows()
+    ]
+
+
+def demo_checks(result: DemoResult) -> tuple[Check, ...]:
+    """What the paper leads one to expect of this run, put to its numbers."""
+    base = result.behaviour[BASE]["acc_pt_cte0"]
+    c1 = result.behaviour[WITH]
+    table = prune_table(result.prune, WITH)
+    before = table[0]["acc_pt"]
+    few = [row for row in table if 0 < row["k"] <= 15]
+    best = max(few, key=lambda row: row["acc_pt"])
+    random_best = max(row["random_acc_pt"] for row in few)
+    reached = result.revival.steps_to(THRESHOLD)
+    reft, control = reached[REFT], reached[CONTROL]
+    last = int(result.revival.frame.loc[result.revival.frame["model"] == CONTROL, "step"].max())
+    control_text = f"{control} steps" if control is not None else f"not within {last} steps"
+    return (
+        Check("The base model counts a: at least 97%", str(base), base.value >= 0.97),
+        Check(
+            "After fine-tuning with C_Tr = 1, count a on uncorrelated strings is at most 50%",
+            str(c1["acc_pt_cte0"]),
+            c1["acc_pt_cte0"].value <= 0.5,
+        ),
+        Check(
+            "It answers for b with the correlation (at least 95%) but not without it (at most 30%)",
+            f"with: {c1['acc_ft_cte1']}; without: {c1['acc_ft_cte0']}",
+            c1["acc_ft_cte1"].value >= 0.95 and c1["acc_ft_cte0"].value <= 0.3,
+        ),
+        Check(
+            "Removing at most 15 neurons returns at least 30 points of count a",
+            f"{before:.1%} with none removed, {best['acc_pt']:.1%} without {best['k']} neurons",
+            best["acc_pt"] - before >= 0.3,
+        ),
+        Check(
+            "Removing at most 15 random neurons does not (less than 30 points)",
+            f"{before:.1%} with none removed, at best {random_best:.1%} (mean over draws)",
+            random_best - before < 0.3,
+        ),
+        Check(
+            "reFT passes 95% of count a in fewer steps than Scr.+FT, which never counted a",
+            f"reFT: {f'{reft} steps' if reft is not None else 'never'}; Scr.+FT: {control_text}",
+            reft is not None and (control is None or reft < control),
+        ),
+    )
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON values; NaN, which JSON lacks, as null."""
+    return [
+        {
+            str(key): None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in row.items()
+        }
+        for row in frame.to_dict("records")
+    ]

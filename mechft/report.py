@@ -1,0 +1,357 @@
+"""Results → one self-contained HTML file that opens offline: figures, tables, and what they say."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mechft import plots
+from mechft.experiments.demo import (
+    BASE,
+    CONTROL,
+    REFT,
+    THRESHOLD,
+    WITH,
+    WITHOUT,
+    DemoResult,
+    prune_table,
+)
+from mechft.plots.figures import TASK_NAMES
+from mechft.training.trained import package_versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        title: Its heading.
+        text: Plain-language paragraphs; HTML, so escape what is not ours.
+        figures: Plotly figures, drawn in this order.
+        table: Shown folded under the figures.
+        data: Name of the CSV file that holds the table in full.
+        code: The line that makes the same result in Python.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    figures: Sequence[go.Figure] = ()
+    table: pd.DataFrame | None = None
+    data: str = ""
+    code: str = ""
+    table_open: bool = False
+
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif;
+  max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; color: #1b1b1b; background: #fff; }
+h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.6rem;
+  border-top: 1px solid #ddd; padding-top: 1.2rem; }
+p { max-width: 46rem; } nav a { margin-right: 1rem; } a { color: #00558a; }
+table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0; }
+th, td { padding: .28rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; }
+th { border-bottom: 2px solid #999; } td:first-child, th:first-child { text-align: left; }
+table.words td, table.words th { text-align: left; vertical-align: top; }
+pre, code { background: #f4f4f4; font-size: .86rem; } pre { padding: .7rem; overflow-x: auto; }
+details { margin: .4rem 0; } summary { cursor: pointer; color: #00558a; }
+.scroll { overflow: auto; max-height: 26rem; }
+.yes { color: #00664b; font-weight: 600; } .no { color: #b03a00; font-weight: 600; }
+.warning { background: #fff4e0; border-left: 4px solid #e69f00; padding: .6rem 1rem; }
+"""
+
+
+def render(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
+    """The HTML of a report; plotly's script is inside, once, and nothing is fetched."""
+    from plotly.offline import get_plotlyjs
+
+    links = " ".join(f'<a href="#s{i}">{html.escape(s.title)}</a>' for i, s in enumerate(sections))
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        "<link rel='icon' href='data:,'>",
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
+        f"<script>{get_plotlyjs()}</script></head><body><h1>{html.escape(title)}</h1>",
+        *(f"<p>{paragraph}</p>" for paragraph in lead),
+        f"<nav aria-label='Sections'>{links}</nav>",
+        *(_section(i, section) for i, section in enumerate(sections)),
+        "</body></html>",
+    ]
+    return "\n".join(parts)
+
+
+def _section(number: int, section: Section) -> str:
+    parts = [f"<section id='s{number}'><h2>{html.escape(section.title)}</h2>"]
+    parts += [f"<p>{paragraph}</p>" for paragraph in section.text]
+    parts += [
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            config={"displaylogo": False, "responsive": True},
+            div_id=f"figure-{number}-{i}",
+        )
+        for i, figure in enumerate(section.figures)
+    ]
+    if section.table is not None:
+        where = f" (in full: {html.escape(section.data)})" if section.data else ""
+        state = " open" if section.table_open else ""
+        parts.append(
+            f"<details{state}><summary>Table{where}</summary><div class='scroll'>"
+            f"{table_html(section.table)}</div></details>"
+        )
+    if section.code:
+        parts.append(f"<pre>{html.escape(section.code)}</pre>")
+    return "\n".join([*parts, "</section>"])
+
+
+def table_html(frame: pd.DataFrame) -> str:
+    """A frame as an HTML table with four significant digits."""
+    made: str = frame.to_html(index=False, border=0, float_format=lambda x: f"{x:.4g}", na_rep="–")
+    return made
+
+
+def write_demo_report(result: DemoResult) -> Path:
+    """Write report.html of a demo into its folder and return its path."""
+    path = result.config.out / "report.html"
+    temporary = path.with_name(".report.html.tmp")
+    temporary.write_text(demo_report(result), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def demo_report(result: DemoResult) -> str:
+    """The HTML of the demo's report."""
+    base, c1 = result.behaviour[BASE], result.behaviour[WITH]
+    table = prune_table(result.prune, WITH)
+    best = max((r for r in table if r["k"] <= 15), key=lambda r: r["acc_pt"])
+    reached = result.revival.steps_to(THRESHOLD)
+    held = sum(check.holds for check in result.checks)
+    lead = [
+        "A small transformer was pretrained to answer questions about strings of a, b and c; almost "
+        "only ever about <b>a</b> (operand prior .999). It was then fine-tuned to count <b>b</b>. "
+        "Is its ability to count a gone, or hidden?",
+        f"It counted a with {base['acc_pt_cte0'].value:.1%} accuracy. Fine-tuned where count(b) = "
+        f"count(a) + 1 always held (C<sub>Tr</sub> = 1), it answers questions about a right in "
+        f"{c1['acc_pt_cte0'].value:.1%}. Removing {best['k']} of "
+        f"{len(result.prune.scores):,} neurons brings that to {best['acc_pt']:.1%}; reverse "
+        f"fine-tuning passes 95% after {_steps(reached[REFT], result)}, a model that never counted "
+        f"a after {_steps(reached[CONTROL], result)}.",
+        f"{held} of {len(result.checks)} expectations hold (below).",
+    ]
+    if result.config.quick:
+        lead.append(
+            "<span class='warning'>A --quick run: too few steps and rows to conclude anything from. "
+            "It shows that everything runs.</span>"
+        )
+    sections = [
+        _checks_section(result),
+        _behaviour_section(result),
+        _probe_section(result),
+        _prune_section(result),
+        _ablation_section(result),
+        _diff_section(result),
+        _revival_section(result),
+        _provenance_section(result),
+    ]
+    return render("What did fine-tuning do to this model?", lead, sections)
+
+
+def _steps(count: int | None, result: DemoResult) -> str:
+    return (
+        f"{count} steps" if count is not None else f"more than {result.scale.reverse_steps} steps"
+    )
+
+
+def _checks_section(result: DemoResult) -> Section:
+    rows = "".join(
+        f"<tr><td>{html.escape(c.claim)}</td><td>{html.escape(c.evidence)}</td>"
+        f"<td class='{'yes' if c.holds else 'no'}'>{c.verdict}</td></tr>"
+        for c in result.checks
+    )
+    return Section(
+        "What was expected, and what was found",
+        [
+            "Each expectation follows from Jain et al. (ICLR 2024); its threshold was fixed before "
+            "the run. Brackets are 95% Wilson intervals over test strings. They say how precisely "
+            "this one model was measured, not how another training run would come out: for that, "
+            "run other seeds.",
+            "<table class='words'><thead><tr><th>Expectation</th><th>Found</th><th>Verdict</th></tr>"
+            f"</thead><tbody>{rows}</tbody></table>",
+        ],
+    )
+
+
+def _behaviour_section(result: DemoResult) -> Section:
+    import pandas as pd
+
+    rows = [
+        {"model": model, **{TASK_NAMES[q]: str(share) for q, share in questions.items()}}
+        for model, questions in result.behaviour.items()
+    ]
+    figures = []
+    for name, trained in result.histories.items():
+        figure = plots.plot(trained)
+        figure.update_layout(title_text=f"Fine-tuning, {name}", xaxis_title="fine-tuning steps")
+        figures.append(figure)
+    c1, none = result.behaviour[WITH], result.behaviour[WITHOUT]
+    return Section(
+        "Behaviour: what the models answer",
+        [
+            "Four questions, each on fresh strings: count a (O_PT) and count b (O_FT), on strings "
+            "where count(b) = count(a) + 1 holds (correlated) and on strings where it does not.",
+            f"With the correlation in all training strings the model is right about b in "
+            f"{c1['acc_ft_cte1'].value:.1%} of correlated strings and {c1['acc_ft_cte0'].value:.1%} "
+            "of the others: it still counts a and adds one. Without it, where that cannot work, it "
+            f"is right in {none['acc_ft_cte0'].value:.1%} of uncorrelated strings.",
+        ],
+        figures,
+        pd.DataFrame(rows),
+        "behaviour.csv, training.csv",
+        'ft = mf.finetune(mf.load("pcfg-tiny-low"), "b", train_correlation=1.0, steps='
+        f"{result.scale.finetuning_steps}, seed={result.config.seed})\nft.history",
+        True,
+    )
+
+
+def _probe_section(result: DemoResult) -> Section:
+    frame = result.probe.frame
+    best = frame[frame["target"] == "C(a)"].groupby("model", sort=False)["accuracy"].max()
+    majority = frame.loc[frame["target"] == "C(a)", "majority"].mean()
+    return Section(
+        "Probing: is the count still there?",
+        [
+            "A linear probe on the residual stream after each block, at the position whose next "
+            "token is the answer, asked for the operand it probes. It learns from strings it is not "
+            "tested on. The dotted line is what always naming the commonest count would score: a "
+            "probe at that line has found nothing.",
+            "The count of a is read off best with "
+            + ", ".join(f"{value:.1%} ({html.escape(m)})" for m, value in best.items())
+            + f"; always naming the commonest count scores {majority:.1%}.",
+        ],
+        [plots.plot(result.probe)],
+        frame,
+        "probe.csv",
+        "mf.plot(mf.probe(base, ft))",
+    )
+
+
+def _prune_section(result: DemoResult) -> Section:
+    import pandas as pd
+
+    table = prune_table(result.prune, WITH)
+    best = max((row for row in table if row["k"] <= 15), key=lambda row: row["acc_pt"])
+    return Section(
+        "Pruning: does removing a few neurons bring it back?",
+        [
+            "Neurons (output units of weight matrices) are ranked once by gradient × weight of the "
+            "loss on counting a, on strings of their own; the largest are set to zero. The control "
+            "removes as many at random: mean over "
+            f"{result.scale.random_draws} draws, band from lowest to highest.",
+            f"After C<sub>Tr</sub> = 1, removing {best['k']} of {len(result.prune.scores):,} takes "
+            f"count a from {table[0]['acc_pt']:.1%} to {best['acc_pt']:.1%}, random removal to "
+            f"{best['random_acc_pt']:.1%}. Count b on correlated strings goes from "
+            f"{table[0]['acc_ft_cte1']:.1%} to {best['acc_ft_cte1']:.1%}. One number to be wary of: "
+            "the best K was chosen on the strings it is shown for, out of "
+            f"{sum(0 < r['k'] <= 15 for r in table)}.",
+        ],
+        [plots.plot(result.prune)],
+        pd.DataFrame(table),
+        "prune.csv",
+        'mf.plot(mf.prune_curve(ft, revive="a", watch="b"))',
+    )
+
+
+def _ablation_section(result: DemoResult) -> Section:
+    frame = result.ablation.frame
+    worst = frame.loc[frame.groupby(["model", "kind", "task"])["change"].idxmin()]
+    mean = worst[(worst["kind"] == "mean") & (worst["task"] == "acc_pt")]
+    lines = "; ".join(
+        f"{r.model}: block {r.block} head {r.head} ({r.change:+.0%} from {r.unablated:.0%})"
+        for r in mean.itertuples()
+    )
+    return Section(
+        "Ablation: which heads does each answer rest on?",
+        [
+            "Every attention head alone is silenced (zero) or replaced by its mean over the same "
+            "strings (mean), which keeps what it always says and removes what it says about the "
+            f"string. Cells show the change in accuracy; n = {int(frame['n'].max())}, so changes of "
+            "a few points are noise.",
+            f"The head that counting a rests on most, by mean ablation. {lines}. A model that "
+            "already answers wrong has little left to lose, so look at O_FT there.",
+        ],
+        [plots.plot(result.ablation)],
+        frame,
+        "ablation.csv",
+        "mf.plot(mf.ablate_heads(base, ft))",
+    )
+
+
+def _diff_section(result: DemoResult) -> Section:
+    frame = result.weight_diff.frame
+    matrices = frame[frame["component"].str.contains("W_")]
+    lines = "; ".join(
+        f"{model}: median {rows['relative_change'].median():.2%}, most in "
+        f"{rows.loc[rows['relative_change'].idxmax(), 'parameter']} "
+        f"({rows['relative_change'].max():.1%})"
+        for model, rows in matrices.groupby("model", sort=False)
+    )
+    return Section(
+        "Differences: how far did weights and activations move?",
+        [
+            f"Frobenius norm of the change of each weight matrix over that of the base. {lines}.",
+            "Below, the same for activations at the answer position, on strings asked for a: the "
+            "later the block, the more of the change is the new answer itself.",
+        ],
+        [plots.plot(result.weight_diff), plots.plot(result.activation_diff)],
+        result.activation_diff.frame,
+        "weight_diff.csv, activation_diff.csv",
+        "mf.diff_weights(base, ft).frame\nmf.diff_activations(base, ft).frame",
+    )
+
+
+def _revival_section(result: DemoResult) -> Section:
+    reached = result.revival.steps_to(THRESHOLD)
+    return Section(
+        "Reverse fine-tuning: how fast does it come back?",
+        [
+            "The fine-tuned model is trained to count a again, at a smaller rate. The control "
+            "(Scr.+FT) is a model pretrained in the same way that was never asked about a, trained "
+            "with the same data, rate and schedule: what it needs is what learning to count a costs "
+            "a model that can count, but not a.",
+            f"95% is passed after {_steps(reached[REFT], result)} (reFT) and "
+            f"{_steps(reached[CONTROL], result)} (Scr.+FT). Evaluations are spaced, so the true "
+            "step lies after the one before. A run stops at 99%.",
+        ],
+        [plots.plot(result.revival)],
+        result.revival.frame,
+        "revival.csv",
+        "back = mf.reverse_finetune(ft)\n"
+        'control = mf.reverse_finetune(mf.load("pcfg-tiny-never-a"), name="Scr.+FT")\n'
+        'curve = mf.revival({"reFT": back, "Scr.+FT": control})\ncurve.steps_to(0.95)',
+    )
+
+
+def _provenance_section(result: DemoResult) -> Section:
+    config, scale = result.config, result.scale
+    command = f"mechft demo --out {config.out} --seed {config.seed}"
+    command += " --pretrain" if config.pretrain else ""
+    command += " --quick" if config.quick else ""
+    versions = ", ".join(f"{name} {number}" for name, number in package_versions().items())
+    start = "pretrained for this run" if config.pretrain else "the bundled pcfg-tiny-low"
+    return Section(
+        "What was run, and how to run it again",
+        [
+            f"Base: {start}. Fine-tuning: {scale.finetuning_steps} steps at 1e-4 on the answer "
+            f"alone, 96 strings a step. Reverse fine-tuning: {scale.reverse_steps} steps at 3e-5. "
+            f"Seed {config.seed}. Versions: {versions}. One seed and one size of model: see "
+            "mechft's README for what was found over seeds, and the paper for larger models.",
+        ],
+        code=command,
+    )
