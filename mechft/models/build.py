@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,9 @@ def _empty_model(config: ModelConfig, dtype: torch.dtype) -> HookedTransformer:
     """A HookedTransformer of the right shape; its weights are not meant to be used."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    with preserved_random_state():
+    with preserved_random_state(), warnings.catch_warnings():
+        # HookedTransformer goes away in TransformerLens 4; pyproject.toml keeps us below it.
+        warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)
         cfg = HookedTransformerConfig(
             n_layers=config.n_layers,
             n_heads=config.n_heads,

@@ -33,6 +33,16 @@ if TYPE_CHECKING:
 LEARNING_RATES: dict[str, float] = {"L": 1e-4, "M": 1e-5, "S": 1e-6}
 """The paper's fine-tuning rates for PCFG models (App. B), by its names."""
 
+HISTORY_COLUMNS = (
+    "step",
+    "learning_rate",
+    "train_loss",
+    "evaluation",
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "n",
+)
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _BATCHES_PER_DRAW = 8  # drawing several batches at once costs a third of drawing each
 
@@ -154,15 +164,15 @@ def train(
     try:
         if run.step == 0:
             bar.evaluated(run.evaluate(math.nan))
-        for batch in _batches(source, config, run.step):
-            if run.finished:
-                break
+        for batch in () if run.finished else _batches(source, config, run.step):
             loss = run.advance(batch)
             bar.step(loss)
             if run.step in config.evaluate_at:
                 bar.evaluated(run.evaluate(loss))
             if run.step % config.checkpoint_every == 0:
                 run.save()
+            if run.finished:
+                break
         run.save()
     except KeyboardInterrupt:
         run.save()

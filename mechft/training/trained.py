@@ -11,6 +11,7 @@ from mechft.errors import CheckpointError
 from mechft.models.bundled import bundled_path
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.tasks.pcfg import PCFGTask
+from mechft.training.loop import HISTORY_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class Trained:
         """One row per evaluation and moment of the last training; columns as ``train`` returns."""
         import pandas as pd
 
-        return pd.DataFrame(list(self.records))
+        return pd.DataFrame(list(self.records), columns=list(HISTORY_COLUMNS))
 
     def renamed(self, name: str) -> Trained:
         """The same model under another name for tables and figures."""

@@ -1,0 +1,136 @@
+"""The fused forward equals the hooked one: logits, every gradient, any positions; and is causal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mechft.errors import ConfigError
+from mechft.models import fused
+from mechft.models.fused import fused_logits, unsupported_features
+from mechft.models.hook_points import resid_post
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+MakeModel = Callable[..., "HookedTransformer"]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
+POSITIONS = {
+    "all": None,
+    "last": torch.tensor([19]),
+    "some": torch.tensor([3, 0, 11]),
+    "per row": torch.tensor([[0, 5], [19, 2], [7, 7]]),
+}
+
+
+def tokens(model: HookedTransformer) -> Tensor:
+    draws = torch.Generator().manual_seed(0)
+    return torch.randint(int(model.cfg.d_vocab), (3, 20), generator=draws)
+
+
+def reference(model: HookedTransformer, inputs: Tensor, positions: Tensor | None) -> Tensor:
+    logits: Tensor = model(inputs)
+    if positions is None:
+        return logits
+    rows = torch.arange(len(inputs))[:, None]
+    return logits[rows, positions.expand(len(inputs), -1)]
+
+
+def gradients(model: HookedTransformer, logits: Tensor) -> dict[str, Tensor]:
+    model.zero_grad(set_to_none=True)
+    target = torch.arange(logits[..., 0].numel()) % logits.shape[-1]
+    F.cross_entropy(logits.flatten(0, 1), target).backward()  # type: ignore[no-untyped-call]
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("where", POSITIONS)
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "sdpa"])
+def test_equals_the_hooked_forward(
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    where: str,
+    explicit: bool,
+) -> None:
+    monkeypatch.setattr(fused, "_EXPLICIT_LENGTH", 64 if explicit else 0)
+    model = make_model(dtype=dtype)
+    inputs, positions = tokens(model), POSITIONS[where]
+    fast = fused_logits(model, inputs, positions)
+    slow = reference(model, inputs, positions)
+    close: dict[str, Any] = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+    torch.testing.assert_close(fast, slow, **close)
+    slow_gradients = gradients(model, slow)
+    for name, gradient in gradients(model, fused_logits(model, inputs, positions)).items():
+        torch.testing.assert_close(gradient, slow_gradients[name], **close, msg=name)
+
+
+@pytest.mark.parametrize("where", ["all", "some"])
+def test_causal(make_model: MakeModel, where: str) -> None:
+    """Logits do not change with later tokens."""
+    model = make_model(dtype=torch.float64)
+    inputs, positions = tokens(model), POSITIONS[where]
+    changed = inputs.clone()
+    changed[:, 12:] = (changed[:, 12:] + 1) % int(model.cfg.d_vocab)
+    kept = slice(0, 12) if positions is None else slice(None)
+    assert torch.equal(
+        fused_logits(model, inputs, positions)[:, kept],
+        fused_logits(model, changed, positions)[:, kept],
+    )
+
+
+def test_tokens_after_the_last_position_may_exceed_the_context(make_model: MakeModel) -> None:
+    model = make_model()
+    inputs = tokens(model)
+    longer = torch.cat([inputs, inputs], 1)
+    asked = torch.tensor([4])
+    torch.testing.assert_close(
+        fused_logits(model, longer, asked), fused_logits(model, inputs, asked)
+    )
+    with pytest.raises(ConfigError, match="at most n_ctx = 20 tokens; got 40"):
+        fused_logits(model, longer)
+
+
+def test_attached_hooks_are_refused_not_skipped(make_model: MakeModel) -> None:
+    model = make_model()
+    hook = (resid_post(0), lambda value, hook: value * 0)
+    with model.hooks(fwd_hooks=[hook]), pytest.raises(ConfigError, match="runs no hooks"):
+        fused_logits(model, tokens(model))
+    fused_logits(model, tokens(model))  # the hook is gone
+
+
+def test_other_architectures_are_refused() -> None:
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    shape: dict[str, Any] = {
+        "n_layers": 1,
+        "d_model": 8,
+        "n_ctx": 4,
+        "d_head": 4,
+        "n_heads": 2,
+        "d_vocab": 5,
+    }
+    cfg = HookedTransformerConfig(
+        **shape, act_fn="relu", normalization_type=None, attention_dir="bidirectional"
+    )
+    model = HookedTransformer(cfg)
+    assert len(unsupported_features(model)) == 3
+    with pytest.raises(ConfigError, match="normalization_type=None, act_fn='relu'"):
+        fused_logits(model, torch.zeros(1, 2, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "positions", [torch.tensor([20]), torch.tensor([-1]), torch.tensor([], dtype=torch.long)]
+)
+def test_positions_outside(make_model: MakeModel, positions: Tensor) -> None:
+    model = make_model()
+    with pytest.raises(ConfigError, match=r"positions lie in 0\.\.19"):
+        fused_logits(model, tokens(model), positions)

@@ -1,0 +1,68 @@
+"""The command line: help, exit codes, and errors that a person can act on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mechft import cli
+from mechft.errors import unknown_name
+from mechft.experiments.zoo_config import ZooConfig
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["zoo"], ["zoo", "build"], ["zoo", "list"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: mechft") and len(text.splitlines()) <= 40
+
+
+def test_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo", "--sede", "1"])
+    assert stop.value.code == 2
+    assert "--seed" in capsys.readouterr().err
+
+
+def test_zoo_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["zoo", "list"]) == 0
+    text = capsys.readouterr().out
+    assert "pcfg-tiny-low" in text and "P(a, b, c) = (0.999, 0.001, 0)" in text
+
+
+def test_zoo_build_is_reproducible_and_keeps_what_is_there(tmp_path: Path) -> None:
+    arguments = ["zoo", "build", "--priors", "low", "--steps", "2", "--out"]
+    hashes = []
+    for name in ("one", "two"):
+        assert cli.main([*arguments, str(tmp_path / name)]) == 0
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        hashes.append(manifest["pcfg-tiny-low"]["sha256"])
+    assert hashes[0] == hashes[1]
+    before = (tmp_path / "one" / "pcfg-tiny-low.safetensors").stat().st_mtime_ns
+    assert cli.main([*arguments, str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "pcfg-tiny-low.safetensors").stat().st_mtime_ns == before
+    assert cli.main([*arguments, str(tmp_path / "one"), "--seed", "1"]) == 1
+
+
+def test_zoo_build_unknown_prior(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["zoo", "build", "--priors", "lowe", "--out", str(tmp_path / "z")]) == 1
+    assert "Did you mean 'low'" in capsys.readouterr().err
+    assert not (tmp_path / "z").exists()
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(config: ZooConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_zoo_build", interrupt)
+    assert cli.main(["zoo", "build"]) == 130
+    assert "goes on from here" in capsys.readouterr().err
+
+
+def test_unknown_name_lists_nearest_and_known() -> None:
+    text = str(unknown_name("preset", "tny", ["tiny", "paper"]))
+    assert text == "Unknown preset 'tny'. Did you mean 'tiny'? Known: tiny, paper."

@@ -1,0 +1,45 @@
+"""Figures show the numbers they are given, with intervals, and leave their input alone."""
+
+from __future__ import annotations
+
+import pytest
+
+import mechft as mf
+from mechft.errors import ConfigError
+from mechft.training.recipes import finetune
+from mechft.training.trained import Trained
+
+
+def test_every_result_has_a_figure(trained: Trained) -> None:
+    ft = finetune(trained, "b", steps=2, batch_size=4, evaluation_size=10, name="ft")
+    results = [
+        mf.probe(trained, ft, train_size=200, test_size=50),
+        mf.prune_curve(ft, counts=(0, 2), random_draws=1, score_size=20, test_size=20),
+        mf.ablate_heads(trained, ft, size=20),
+        mf.diff_weights(trained, ft),
+        mf.diff_activations(trained, ft, size=20),
+        mf.revival({"one": ft}),
+        ft,
+    ]
+    for result in results:
+        figure = mf.plot(result)
+        assert len(figure.data) > 0
+        assert "xaxis" in figure.to_plotly_json()["layout"]
+    with pytest.raises(TypeError, match=r"no figure for dict; there is one for ProbeResult"):
+        mf.plot({})
+
+
+def test_curve_shows_accuracy_and_interval(trained: Trained) -> None:
+    curve = mf.prune_curve(trained, counts=(0, 2, 5), random_draws=1, score_size=20, test_size=30)
+    rows = curve.frame.query("task == 'acc_pt' and score == 'random'")
+    figure = mf.plot(curve)
+    (line,) = [t for t in figure.data if t.name == "O_PT (count a), uncorrelated, random removal"]
+    assert list(line.y) == rows["accuracy"].tolist()
+    assert [list(pair) for pair in line.customdata] == rows[["ci_low", "ci_high"]].values.tolist()
+    names = [t.name for t in figure.data if t.showlegend is not False]
+    assert len(names) == len(set(names)) == 4
+
+
+def test_models_need_names(trained: Trained) -> None:
+    with pytest.raises(ConfigError, match="different names"):
+        mf.diff_weights(trained, trained, trained)

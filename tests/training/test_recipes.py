@@ -1,0 +1,94 @@
+"""Recipes: inputs stay as they were, lineage grows, names and settings are checked first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from mechft.errors import ConfigError, UnknownNameError
+from mechft.randomness import generator
+from mechft.training.evaluation import accuracy, answer_logits
+from mechft.training.recipes import (
+    finetune,
+    fingerprint,
+    pretrain,
+    reverse_finetune,
+    scratch,
+)
+from mechft.training.trained import Trained, load, save
+
+FAST: dict[str, Any] = {"steps": 3, "batch_size": 8, "evaluation_size": 20}
+
+
+def test_the_whole_story(trained: Trained, tmp_path: Path) -> None:
+    before = fingerprint(trained.model)
+    ft = finetune(trained, "b", **FAST, name="ft")
+    back = reverse_finetune(ft, "a", **FAST)
+    assert fingerprint(trained.model) == before
+    assert len({before, fingerprint(ft.model), fingerprint(back.model)}) == 3
+    assert [entry["recipe"] for entry in back.lineage] == ["finetune", "reverse_finetune"]
+    assert back.lineage[0]["train_correlation"] == 1.0
+    names = {"acc_pt_cte0", "acc_pt_cte1", "acc_ft_cte0", "acc_ft_cte1"}
+    assert set(ft.history["evaluation"]) == names
+    assert set(ft.history["step"]) == {0, 1, 2, 3}
+    again = load(save(back, tmp_path / "back.safetensors"))
+    assert again.lineage == back.lineage
+    pd.testing.assert_frame_equal(again.history, back.history)
+
+
+def test_same_seed_same_bits(trained: Trained) -> None:
+    one, same, other = (finetune(trained, "b", seed=seed, **FAST) for seed in (0, 0, 1))
+    assert fingerprint(one.model) == fingerprint(same.model) != fingerprint(other.model)
+
+
+def test_scratch_shares_nothing_but_the_shape(trained: Trained) -> None:
+    fresh = scratch(trained, "a", **FAST)
+    assert fresh.model.W_E.shape == trained.model.W_E.shape
+    assert float((fresh.model.W_E - trained.model.W_E).detach().abs().mean()) > 0.01
+
+
+def test_pretrain_by_preset(tmp_path: Path) -> None:
+    made = pretrain("tiny", "never_a", steps=2, batch_size=4, directory=tmp_path)
+    assert made.name == "pcfg-tiny-never-a"
+    assert made.task.config.operand_prior == (0.0, 1.0, 0.0)
+    assert {"C(a)", "C(b)", "I(b)", "CC(bb)", "T(NULL)"} <= set(made.history["evaluation"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"operand": "z"}, UnknownNameError, "operand of family C 'z'"),
+        ({"family": "X"}, UnknownNameError, "task family 'X'"),
+        ({"learning_rate": "XS"}, UnknownNameError, "Known: L, M, S"),
+        ({"train_correlation": 1.1}, ConfigError, r"0\.\.1; got 1\.1"),
+        ({"offset": 9}, ConfigError, "out of reach"),
+    ],
+)
+def test_bad_settings_fail_before_training(
+    trained: Trained, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        finetune(trained, **{"operand": "b", **settings})
+
+
+def test_accuracy_sees_hooks_and_matches_the_model(trained: Trained) -> None:
+    batch = trained.task.query("C", "a").sample(70, generator(0))
+    slow = trained.model(batch.prompt)[:, -1]
+    torch.testing.assert_close(answer_logits(trained.model, batch), slow, rtol=1e-4, atol=1e-4)
+    share = accuracy(trained.model, batch)
+    assert share.value == float((slow.argmax(-1) == batch.answer).float().mean())
+    hook = ("ln_final.hook_normalized", lambda value, hook: value * 0)
+    with trained.model.hooks(fwd_hooks=[hook]):
+        constant = answer_logits(trained.model, batch)
+    assert float(constant.std(0).max()) < 1e-5  # the hook was not skipped
+
+
+def test_empty_batch(trained: Trained) -> None:
+    batch = trained.task.query("C", "a").sample(4, generator(0))
+    empty = type(batch)(batch.tokens[:0], batch.answer_position, batch.answer[:0])
+    with pytest.raises(ConfigError, match="at least one row"):
+        accuracy(trained.model, empty)

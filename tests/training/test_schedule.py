@@ -1,0 +1,50 @@
+"""Warm-up and cosine by hand."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from mechft.errors import ConfigError, UnknownNameError
+from mechft.training.loop import TrainConfig, geometric_steps, learning_rate
+from mechft.training.schedule import warmup_cosine
+
+
+def test_by_hand() -> None:
+    rates = [warmup_cosine(s, 11, 2.0, 0.2, 0.01) for s in range(11)]
+    assert rates[:3] == pytest.approx([1.0, 2.0, 2.0])  # two steps up, then the cosine's top
+    assert rates[6] == pytest.approx(2.0 * (0.01 + 0.99 * 0.5))  # its middle
+    assert rates[10] == pytest.approx(0.02)  # its end
+    assert all(a >= b for a, b in pairwise(rates[2:]))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 40, 400, 10_000])
+def test_geometric_steps(steps: int) -> None:
+    grid = geometric_steps(steps)
+    assert grid[0] == 0 and grid[-1] == steps
+    assert list(grid) == sorted(set(grid))
+    gaps = [b / a for a, b in pairwise(grid[1:]) if a >= 10]
+    assert all(gap < 2 for gap in gaps)
+
+
+def test_learning_rate_names() -> None:
+    assert [learning_rate(name) for name in "LMS"] == [1e-4, 1e-5, 1e-6]
+    with pytest.raises(UnknownNameError, match="Known: L, M, S"):
+        learning_rate("XL")
+    with pytest.raises(ConfigError, match="positive and finite; got nan"):
+        learning_rate(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction lies in 0..1"),
+        ({"loss": "mse"}, "Known: answer, next_token"),
+        ({"learning_rate": -1.0}, "positive and finite"),
+    ],
+)
+def test_bad_configs(change: dict[str, object], message: str) -> None:
+    with pytest.raises((ConfigError, UnknownNameError), match=message):
+        TrainConfig(**{"steps": 5, "learning_rate": 1e-3, **change})  # type: ignore[arg-type]
