@@ -57,6 +57,7 @@ h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top
   border-top: 1px solid #ddd; padding-top: 1.2rem; }
 p { max-width: 46rem; } nav a { margin-right: 1rem; } a { color: #00558a; }
 table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0; }
+td:first-child { white-space: nowrap; } table.words td:first-child { white-space: normal; }
 th, td { padding: .28rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; }
 th { border-bottom: 2px solid #999; } td:first-child, th:first-child { text-align: left; }
 table.words td, table.words th { text-align: left; vertical-align: top; }
@@ -208,8 +209,14 @@ def _behaviour_section(result: DemoResult) -> Section:
             "where count(b) = count(a) + 1 holds (correlated) and on strings where it does not.",
             f"With the correlation in all training strings the model is right about b in "
             f"{c1['acc_ft_cte1'].value:.1%} of correlated strings and {c1['acc_ft_cte0'].value:.1%} "
-            "of the others: it still counts a and adds one. Without it, where that cannot work, it "
+            "of the others, as if it counted a and added one. Trained without the correlation it "
             f"is right in {none['acc_ft_cte0'].value:.1%} of uncorrelated strings.",
+            "Share of answers that are count(a) + 1 on uncorrelated strings, where that is wrong. "
+            + "; ".join(
+                f"{html.escape(name)}, asked for a: {shares['a']}, asked for b: {shares['b']}"
+                for name, shares in result.wrapper.items()
+            )
+            + ".",
         ],
         figures,
         pd.DataFrame(rows),
@@ -270,11 +277,12 @@ def _prune_section(result: DemoResult) -> Section:
 
 def _ablation_section(result: DemoResult) -> Section:
     frame = result.ablation.frame
-    worst = frame.loc[frame.groupby(["model", "kind", "task"])["change"].idxmin()]
-    mean = worst[(worst["kind"] == "mean") & (worst["task"] == "acc_pt")]
+    task_of = {BASE: "acc_pt", WITH: "acc_ft_cte1", WITHOUT: "acc_ft_cte1"}
+    mean = frame[(frame["kind"] == "mean") & (frame["task"] == frame["model"].map(task_of))]
+    worst = mean.loc[mean.groupby("model", sort=False)["change"].idxmin()]
     lines = "; ".join(
         f"{r.model}: block {r.block} head {r.head} ({r.change:+.0%} from {r.unablated:.0%})"
-        for r in mean.itertuples()
+        for r in worst.itertuples()
     )
     return Section(
         "Ablation: which heads does each answer rest on?",
@@ -283,8 +291,9 @@ def _ablation_section(result: DemoResult) -> Section:
             "strings (mean), which keeps what it always says and removes what it says about the "
             f"string. Cells show the change in accuracy; n = {int(frame['n'].max())}, so changes of "
             "a few points are noise.",
-            f"The head that counting a rests on most, by mean ablation. {lines}. A model that "
-            "already answers wrong has little left to lose, so look at O_FT there.",
+            "The head that matters most for what each model was trained on last (count a for the "
+            f"base, count b for the others), by mean ablation. {lines}. Heads on which count a "
+            "rested before and count b rests now have been taken over, not made anew.",
         ],
         [plots.plot(result.ablation)],
         frame,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,9 @@ from mechft.errors import MechftError
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import QUICK, DemoConfig, DemoScale
 from mechft.experiments.run_folder import claim_folder
-from mechft.statistics import Proportion
-from mechft.training.evaluation import accuracy
+from mechft.statistics import Proportion, proportion
+from mechft.tasks.batch import TokenBatch
+from mechft.training.evaluation import accuracy, predictions
 from mechft.training.recipes import (
     behaviour_queries,
     evaluation_batches,
@@ -50,6 +52,8 @@ class DemoResult:
     Attributes:
         config, scale: What was run.
         behaviour: Accuracy by model name and question ("acc_pt_cte0" …).
+        wrapper: By model name and operand asked for, how often the answer on uncorrelated strings is
+            count(a) + 1: the shortcut itself, seen where it is wrong.
         histories: The fine-tuning runs, for their learning curves.
         probe, prune, ablation, weight_diff, activation_diff, revival: The analyses.
         checks: What was expected and whether it holds.
@@ -58,6 +62,7 @@ class DemoResult:
     config: DemoConfig
     scale: DemoScale
     behaviour: dict[str, dict[str, Proportion]]
+    wrapper: dict[str, dict[str, Proportion]]
     histories: dict[str, Trained]
     probe: ProbeResult
     prune: PruneCurve
@@ -91,6 +96,10 @@ class DemoResult:
         return {
             "base": finetuned.pop("base"),
             "finetuned": finetuned,
+            "shortcut": {
+                _SHORT[name]: {f"asked_{o}": s.value for o, s in shares.items()}
+                for name, shares in self.wrapper.items()
+            },
             "prune": {names[name]: prune_table(self.prune, name) for name in (WITH, WITHOUT)},
             "probe": _records(self.probe.frame),
             "ablation": _records(self.ablation.frame),
@@ -160,6 +169,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
         print(f"Continuing the run in {config.out}.")
     runs = config.out / "checkpoints"
     base, control = _starts(config, scale, runs)
+    print("Fine-tuning to count b, with the correlation and without it.")
     with_, without = (
         finetune(
             base,
@@ -177,11 +187,12 @@ def run_demo(config: DemoConfig) -> DemoResult:
     behaviour = {
         m.name: {question: accuracy(m.model, b) for question, b in batches.items()} for m in models
     }
+    wrapper = {m.name: shortcut_share(m, batches) for m in models}
     print("Looking inside: probes, pruning, ablation, differences.")
     probes = shortcuts.probe(
         *models,
         train_size=scale.probe_rows,
-        test_size=scale.probe_rows // 4,
+        test_size=scale.probe_test_rows,
         seed=config.seed,
     )
     prune = shortcuts.prune_curve(
@@ -193,6 +204,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
         seed=config.seed,
     )
     ablation = shortcuts.ablate_heads(*models, size=scale.ablation_rows, seed=config.seed)
+    print("Fine-tuning back on a, beside a model that never counted a.")
     curve = revival(
         {
             name: reverse_finetune(
@@ -211,6 +223,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
         config,
         scale,
         behaviour,
+        wrapper,
         {WITH: with_, WITHOUT: without},
         probes,
         prune,
@@ -242,6 +255,17 @@ def _starts(config: DemoConfig, scale: DemoScale, runs: Path) -> tuple[Trained, 
     }:
         raise MechftError("The bundled control was trained on another task; rebuild the zoo.")
     return base, control
+
+
+def shortcut_share(trained: Trained, batches: Mapping[str, TokenBatch]) -> dict[str, Proportion]:
+    """How often the answer is count(a) + 1 on uncorrelated strings, asked for a and for b."""
+    zero = trained.task.vocabulary.id("0")
+    shares = {}
+    for operand, question in (("a", "acc_pt_cte0"), ("b", "acc_ft_cte0")):
+        batch = batches[question]
+        hits = predictions(trained.model, batch) == zero + batch.labels["C(a)"] + 1
+        shares[operand] = proportion(int(hits.sum()), len(batch))
+    return shares
 
 
 def prune_table(curve: PruneCurve, model: str) -> list[dict[str, Any]]:

@@ -44,7 +44,8 @@ class DemoScale:
         reverse_steps: Steps of reFT and of Scr.+FT, which share one schedule.
         rows: Rows for the final accuracies.
         evaluation_rows: Rows of each evaluation while training.
-        probe_rows: Rows probes are trained on; a quarter of them test.
+        probe_rows: Rows probes are trained on.
+        probe_test_rows: Rows they are scored on.
         prune_rows: Rows of each accuracy of the pruning curve.
         ablation_rows: Rows of each accuracy of the ablation sweep.
         random_draws: Random orders of neurons in the pruning control.
@@ -52,15 +53,16 @@ class DemoScale:
     """
 
     pretraining_steps: int = 2000
-    finetuning_steps: int = 250
+    finetuning_steps: int = 200
     reverse_steps: int = 400
     rows: int = 1000
     evaluation_rows: int = 300
-    probe_rows: int = 3000
+    probe_rows: int = 2000
+    probe_test_rows: int = 600
     prune_rows: int = 300
     ablation_rows: int = 250
     random_draws: int = 3
-    prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+    prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
 
 
-QUICK = DemoScale(200, 40, 20, 200, 100, 400, 100, 100, 1, (0, 5, 15))
+QUICK = DemoScale(200, 40, 20, 200, 100, 400, 100, 100, 100, 1, (0, 5, 15))

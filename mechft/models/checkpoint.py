@@ -74,6 +74,7 @@ def save_checkpoint(
     try:
         # One metadata key only: safetensors does not keep the order of several.
         save_file(tensors, temporary, {_HEADER: json.dumps(header, sort_keys=True)})
+        temporary.chmod(0o644)  # safetensors makes files only their owner can read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

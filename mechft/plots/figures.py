@@ -14,6 +14,7 @@ from mechft.plots.style import (
     colour,
     figure,
     line_with_band,
+    reference_line,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ TASK_NAMES = {
     "acc_ft_cte0": "O_FT (count b), uncorrelated",
     "acc_ft_cte1": "O_FT (count b), correlated",
 }
+
+_SHORT_NAMES = {"acc_pt": "count a", "acc_ft_cte1": "count b"}
 
 
 def _n(frame: pd.DataFrame) -> str:
@@ -63,7 +66,7 @@ def probes(result: ProbeResult) -> go.Figure:
                 col=column,
             )
         majority = frame.loc[frame["target"] == target, "majority"].mean()
-        made.add_hline(y=majority, line={"color": GREY, "dash": "dot"}, row=1, col=column)
+        reference_line(made, majority, row=1, col=column)
         made.add_annotation(
             text="commonest class", x=0, y=majority, yshift=9, showarrow=False, xanchor="left",
             font={"color": GREY, "size": 11}, row=1, col=column,
@@ -137,7 +140,7 @@ def head_ablation(result: HeadAblation) -> go.Figure:
     kinds = list(dict.fromkeys(frame["kind"]))
     made = figure("", "", "")
     titles = [
-        f"{model}<br><span style='font-size:11px'>{TASK_NAMES.get(task, task)}; {kind}</span>"
+        f"{model}<br>{_SHORT_NAMES.get(task, task)}, {kind}"
         for kind in kinds
         for model, task in columns
     ]
@@ -248,7 +251,7 @@ def revival(result: Revival) -> go.Figure:
             f"<b>{model}</b><br>%{{text}}<br>%{{y:.1%}} "
             "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>"
         )
-    made.add_hline(y=0.95, line={"color": GREY, "dash": "dot"})
+    reference_line(made, 0.95)
     accuracy_axis(made)
     _step_axis(made, int(frame["step"].max()))
     return made

@@ -12,6 +12,7 @@ GREY = "#8A8A8A"
 _FIXED = {
     "base": "#0072B2",
     "C_Tr = 1": "#D55E00",
+    "reFT after C_Tr = 1": "#D55E00",
     "C_Tr = 0": "#009E73",
     "Scr.+FT": "#CC79A7",
     "Scr.": "#E69F00",
@@ -52,6 +53,11 @@ def accuracy_axis(made: go.Figure, **where: Any) -> None:
     made.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", showgrid=True, **where)
 
 
+def reference_line(made: go.Figure, y: float, **where: Any) -> None:
+    """A dotted horizontal line to compare with (the template would draw it without width)."""
+    made.add_hline(y=y, line={"color": GREY, "dash": "dot", "width": 1.5}, opacity=1, **where)
+
+
 def line_with_band(
     made: go.Figure,
     x: Any,
@@ -69,6 +75,7 @@ def line_with_band(
     made.add_scatter(
         x=[*x, *reversed(list(x))],
         y=[*high, *reversed(list(low))],
+        mode="lines",
         fill="toself",
         fillcolor=translucent(line_colour, 0.15),
         line={"width": 0},

@@ -17,7 +17,7 @@ from mechft.tasks.batch import TokenBatch
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-_CHUNK = 512  # rows a forward; bounds the memory of large batches
+_CHUNK = 128  # rows a forward: bounds memory, and stays in the cache (512 took a third longer)
 
 
 @torch.no_grad()
