@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mechft.shortcuts import probe as probe
     from mechft.shortcuts import prune_curve as prune_curve
     from mechft.tasks.correlation import Correlation as Correlation
-    from mechft.tasks.pcfg import PCFGConfig as PCFGConfig
     from mechft.tasks.pcfg import PCFGTask as PCFGTask
+    from mechft.tasks.pcfg_config import PCFGConfig as PCFGConfig
     from mechft.training.evaluation import accuracy as accuracy
     from mechft.training.evaluation import predictions as predictions
     from mechft.training.recipes import finetune as finetune
@@ -40,7 +40,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     # tasks: what models are asked
-    "PCFGConfig": "tasks.pcfg",
+    "PCFGConfig": "tasks.pcfg_config",
     "PCFGTask": "tasks.pcfg",
     "Correlation": "tasks.correlation",
     # models: loading, saving, the fast forward

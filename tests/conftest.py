@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mechft.models.build import ModelConfig, build_model
-from mechft.tasks.pcfg import PCFGConfig, PCFGTask
+from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.training.trained import Trained
 
 if TYPE_CHECKING:

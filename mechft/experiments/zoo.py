@@ -12,7 +12,7 @@ import torch
 
 from mechft.errors import OutputExistsError, unknown_name
 from mechft.experiments.zoo_config import ZooConfig
-from mechft.tasks.pcfg import OPERAND_PRIORS
+from mechft.tasks.pcfg_config import OPERAND_PRIORS
 from mechft.training.recipes import pretrain
 from mechft.training.trained import package_versions, save
 

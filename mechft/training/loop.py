@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,22 +16,19 @@ from mechft.errors import (
     CheckpointError,
     OutputExistsError,
     TrainingDivergedError,
-    require,
     unknown_name,
 )
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.models.fused import fused_logits
 from mechft.randomness import generator
 from mechft.tasks.batch import Source, TokenBatch
+from mechft.training.config import TrainConfig
 from mechft.training.evaluation import accuracy
 from mechft.training.progress import Progress
 from mechft.training.schedule import warmup_cosine
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
-
-LEARNING_RATES: dict[str, float] = {"L": 1e-4, "M": 1e-5, "S": 1e-6}
-"""The paper's fine-tuning rates for PCFG models (App. B), by its names."""
 
 HISTORY_COLUMNS = (
     "step",
@@ -45,83 +42,6 @@ HISTORY_COLUMNS = (
 )
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _BATCHES_PER_DRAW = 8  # drawing several batches at once costs a third of drawing each
-
-
-def learning_rate(value: str | float) -> float:
-    """A learning rate given as a number or by the paper's name.
-
-    Raises:
-        UnknownNameError: If the name is not known.
-        ConfigError: If the number is not positive and finite.
-    """
-    if isinstance(value, str):
-        if value not in LEARNING_RATES:
-            raise unknown_name("learning rate", value, LEARNING_RATES)
-        return LEARNING_RATES[value]
-    require(
-        math.isfinite(value) and value > 0, f"A learning rate is positive and finite; got {value}."
-    )
-    return float(value)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train; what to train on is the source's business.
-
-    Attributes:
-        steps: Optimiser steps.
-        learning_rate: Peak learning rate.
-        batch_size: Samples a step. Paper: 96.
-        loss: "answer" looks at the answer token only (fine-tuning); "next_token" at every token,
-            with ``answer_weight`` times the answer's loss added (pretraining).
-        answer_weight: See ``loss``. The paper trains on next tokens alone; among 40 tokens, of which
-            most are free choices of the grammar, the answer would be learned far more slowly.
-        warmup_fraction: Share of the steps spent warming up. Paper: 0.2.
-        final_fraction: Last learning rate as a share of the peak. Paper: 0.01.
-        weight_decay: AdamW's, on matrices only.
-        betas: AdamW's; minGPT's values.
-        gradient_clip: Largest gradient norm, as in minGPT.
-        seed: Seed of the batches.
-        evaluate_at: Numbers of steps after which to evaluate.
-        checkpoint_every: Steps between checkpoints.
-        stop_at: Evaluation and accuracy at which to stop early, if any.
-
-    Raises:
-        ConfigError: If a value is out of range.
-    """
-
-    steps: int
-    learning_rate: float
-    batch_size: int = 96
-    loss: Literal["answer", "next_token"] = "answer"
-    answer_weight: float = 1.0
-    warmup_fraction: float = 0.2
-    final_fraction: float = 0.01
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    gradient_clip: float = 1.0
-    seed: int = 0
-    evaluate_at: tuple[int, ...] = ()
-    checkpoint_every: int = 100
-    stop_at: tuple[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name} must be at least 1; got {value}.")
-        learning_rate(self.learning_rate)
-        for name in ("warmup_fraction", "final_fraction"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} lies in 0..1; got {value}.")
-        if self.loss not in ("answer", "next_token"):
-            raise unknown_name("loss", self.loss, ("answer", "next_token"))
-
-
-def geometric_steps(steps: int, per_decade: int = 4) -> tuple[int, ...]:
-    """Step counts to evaluate at: 0, 1, … ever further apart, and the last."""
-    count = int(per_decade * math.log10(max(2, steps))) + 1
-    grid = {round(10 ** (i / per_decade)) for i in range(count + 1)}
-    return tuple(sorted({0, steps, *(s for s in grid if s <= steps)}))
 
 
 def train(

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from mechft.errors import require
 from mechft.models import build
 from mechft.randomness import derive_seed, generator
-from mechft.tasks import pcfg
+from mechft.tasks import pcfg_config
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.tasks.correlation import Correlation
-from mechft.tasks.pcfg import PCFGConfig, PCFGTask
-from mechft.training.loop import TrainConfig, geometric_steps, learning_rate, train
+from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.pcfg_config import PCFGConfig
+from mechft.training.config import TrainConfig, geometric_steps, learning_rate
+from mechft.training.loop import train
 from mechft.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def pretrain(
 
     Cost: tiny takes 5 to 10 minutes on 2 cores.
     """
-    config = pcfg.preset(preset, prior)
+    config = pcfg_config.preset(preset, prior)
     steps = PRETRAINING_STEPS[preset] if steps is None else steps
     train_config = TrainConfig(
         steps=steps,

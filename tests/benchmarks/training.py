@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mechft.models import build
 from mechft.models.fused import fused_logits
 from mechft.randomness import generator
-from mechft.tasks import pcfg
+from mechft.tasks import pcfg_config
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.correlation import Correlation
 from mechft.tasks.pcfg import PCFGTask
@@ -52,7 +52,7 @@ def next_token_loss(logits: Tensor, batch: TokenBatch) -> Tensor:
 
 def steps(preset: str) -> tuple[dict[str, Callable[[], object]], build.ModelConfig, PCFGTask]:
     """The actions to time at one preset."""
-    task = PCFGTask(pcfg.preset(preset))
+    task = PCFGTask(pcfg_config.preset(preset))
     config = build.preset(preset, len(task.vocabulary), task.sample_length - 1)
     pretraining, finetuning = task.pretraining(), task.query("C", "b", Correlation(1.0))
     batch = pretraining.sample(BATCH, generator(0))

@@ -10,7 +10,8 @@ import torch
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.randomness import generator
 from mechft.tasks.families import FAMILIES
-from mechft.tasks.pcfg import OPERAND_PRIORS, PRESETS, PCFGConfig, PCFGTask, preset
+from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.pcfg_config import OPERAND_PRIORS, PRESETS, PCFGConfig, preset
 
 
 def slow_answer(task: PCFGTask, text: str, family: str, operand: str) -> str:

@@ -9,7 +9,8 @@ from torch import Tensor
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.randomness import generator
 from mechft.tasks.correlation import Correlation, plant_count, plant_index
-from mechft.tasks.pcfg import PRESETS, PCFGTask, preset
+from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.pcfg_config import PRESETS, preset
 
 
 def differences(task: PCFGTask, family: str, correlation: Correlation, size: int = 2000) -> Tensor:

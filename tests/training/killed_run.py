@@ -12,8 +12,10 @@ import torch
 from mechft.models.build import ModelConfig, build_model
 from mechft.randomness import generator
 from mechft.tasks.batch import TokenBatch
-from mechft.tasks.pcfg import PCFGConfig, PCFGTask
-from mechft.training.loop import TrainConfig, train
+from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.pcfg_config import PCFGConfig
+from mechft.training.config import TrainConfig
+from mechft.training.loop import train
 from mechft.training.recipes import fingerprint
 
 TASK = PCFGTask(PCFGConfig(12, counting_window=6, occurrence=2, pair_occurrence=1, lookback=6))

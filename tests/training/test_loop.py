@@ -22,7 +22,8 @@ from mechft.randomness import generator
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.pcfg import PCFGTask
 from mechft.training import loop
-from mechft.training.loop import TrainConfig, _batches, batch_loss, train
+from mechft.training.config import TrainConfig
+from mechft.training.loop import _batches, batch_loss, train
 from mechft.training.recipes import fingerprint
 from tests.training import killed_run
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from mechft.errors import ConfigError, UnknownNameError
-from mechft.training.loop import TrainConfig, geometric_steps, learning_rate
+from mechft.training.config import TrainConfig, geometric_steps, learning_rate
 from mechft.training.schedule import warmup_cosine
 
 
