@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mechft.shortcuts import diff_weights as diff_weights
     from mechft.shortcuts import probe as probe
     from mechft.shortcuts import prune_curve as prune_curve
+    from mechft.tasks.contrast import Contrast as Contrast
     from mechft.tasks.correlation import Correlation as Correlation
     from mechft.tasks.pcfg import PCFGTask as PCFGTask
     from mechft.tasks.pcfg_config import PCFGConfig as PCFGConfig
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mechft.training.recipes import pretrain as pretrain
     from mechft.training.recipes import reverse_finetune as reverse_finetune
     from mechft.training.recipes import scratch as scratch
+    from mechft.training.recipes import scratch_finetune as scratch_finetune
     from mechft.training.trained import Trained as Trained
     from mechft.training.trained import load as load
     from mechft.training.trained import save as save
@@ -43,6 +45,7 @@ _PUBLIC = {
     "PCFGConfig": "tasks.pcfg_config",
     "PCFGTask": "tasks.pcfg",
     "Correlation": "tasks.correlation",
+    "Contrast": "tasks.contrast",
     # models: loading, saving, the fast forward
     "load": "training.trained",
     "save": "training.trained",
@@ -54,6 +57,7 @@ _PUBLIC = {
     "finetune": "training.recipes",
     "reverse_finetune": "training.recipes",
     "scratch": "training.recipes",
+    "scratch_finetune": "training.recipes",
     "accuracy": "training.evaluation",
     "predictions": "training.evaluation",
     # analysis: one-liners on trained models (the plain forms are in mechft.analysis):

@@ -25,8 +25,8 @@ class CheckpointError(MechftError):
     """A checkpoint file is missing, truncated, foreign or belongs to another run."""
 
 
-class OutputExistsError(MechftError):
-    """An output folder already holds something else; it is left as it is."""
+class OutputExistsError(MechftError, FileExistsError):
+    """A file or folder to be written holds something already; it is left as it is."""
 
 
 class TrainingDivergedError(MechftError):

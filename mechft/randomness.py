@@ -14,8 +14,8 @@ import torch
 def derive_seed(seed: int, *path: int | str) -> int:
     """A 63-bit seed for the stream ``path`` of ``seed``; other paths give unrelated streams.
 
-    Training draws the batch of step ``t`` from ``derive_seed(seed, "train", t)``. A batch is then a
-    pure function of (config, seed, step): a resumed run needs no random state to be saved.
+    Training draws the batches of steps 8 t to 8 t + 7 from ``derive_seed(seed, "train", t)``. A batch is
+    then a pure function of (config, seed, step): a resumed run needs no random state to be saved.
     """
     text = "/".join(str(part) for part in (seed, *path))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()

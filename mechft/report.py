@@ -13,10 +13,13 @@ from mechft.experiments.demo import (
     BASE,
     CONTROL,
     REFT,
+    STOP_AT,
     THRESHOLD,
     WITH,
     WITHOUT,
     DemoResult,
+    best_removal,
+    in_steps,
     prune_table,
 )
 from mechft.plots.figures import TASK_NAMES
@@ -131,8 +134,8 @@ def demo_report(result: DemoResult) -> str:
     """The HTML of the demo's report."""
     base, c1 = result.behaviour[BASE], result.behaviour[WITH]
     table = prune_table(result.prune, WITH)
-    best = max((r for r in table if r["k"] <= 15), key=lambda r: r["acc_pt"])
-    reached = result.revival.steps_to(THRESHOLD)
+    best = best_removal(table)
+    brackets = result.revival.brackets(THRESHOLD)
     held = sum(check.holds for check in result.checks)
     lead = [
         "A small transformer was pretrained to answer questions about strings of a, b and c; almost "
@@ -140,10 +143,10 @@ def demo_report(result: DemoResult) -> str:
         "Is its ability to count a gone, or hidden?",
         f"It counted a with {base['acc_pt_cte0'].value:.1%} accuracy. Fine-tuned where count(b) = "
         f"count(a) + 1 always held (C<sub>Tr</sub> = 1), it answers questions about a right in "
-        f"{c1['acc_pt_cte0'].value:.1%}. Removing {best['k']} of "
-        f"{len(result.prune.scores):,} neurons brings that to {best['acc_pt']:.1%}; reverse "
-        f"fine-tuning passes 95% after {_steps(reached[REFT], result)}, a model that never counted "
-        f"a after {_steps(reached[CONTROL], result)}.",
+        f"{c1['acc_pt_cte0'].value:.1%}. With {best['k']} of "
+        f"{len(result.prune.scores[WITH]):,} neurons removed it is {best['acc_pt']:.1%}, on other "
+        f"strings. Reverse fine-tuning reaches 95%: {in_steps(brackets[REFT])}; a model that never "
+        f"counted a: {in_steps(brackets[CONTROL])}.",
         f"{held} of {len(result.checks)} expectations hold (below).",
     ]
     if result.config.quick:
@@ -164,12 +167,6 @@ def demo_report(result: DemoResult) -> str:
     return render("What did fine-tuning do to this model?", lead, sections)
 
 
-def _steps(count: int | None, result: DemoResult) -> str:
-    return (
-        f"{count} steps" if count is not None else f"more than {result.scale.reverse_steps} steps"
-    )
-
-
 def _checks_section(result: DemoResult) -> Section:
     rows = "".join(
         f"<tr><td>{html.escape(c.claim)}</td><td>{html.escape(c.evidence)}</td>"
@@ -181,8 +178,9 @@ def _checks_section(result: DemoResult) -> Section:
         [
             "Each expectation follows from Jain et al. (ICLR 2024); its threshold was fixed before "
             "the run. Brackets are 95% Wilson intervals over test strings. They say how precisely "
-            "this one model was measured, not how another training run would come out: for that, "
-            "run other seeds.",
+            "this one model was measured, not how another training run would come out. Another "
+            "--seed fine-tunes on other strings, and with --pretrain starts from another base; the "
+            "control's start is the bundled one in every case.",
             "<table class='words'><thead><tr><th>Expectation</th><th>Found</th><th>Verdict</th></tr>"
             f"</thead><tbody>{rows}</tbody></table>",
         ],
@@ -197,7 +195,8 @@ def _behaviour_section(result: DemoResult) -> Section:
         for model, questions in result.behaviour.items()
     ]
     figures = []
-    for name, trained in result.histories.items():
+    for name in (WITH, WITHOUT):
+        trained = result.histories[name]
         figure = plots.plot(trained)
         figure.update_layout(title_text=f"Fine-tuning, {name}", xaxis_title="fine-tuning steps")
         figures.append(figure)
@@ -205,11 +204,12 @@ def _behaviour_section(result: DemoResult) -> Section:
     return Section(
         "Behaviour: what the models answer",
         [
-            "Four questions, each on fresh strings: count a (O_PT) and count b (O_FT), on strings "
+            "Four questions, each on fresh strings: count a (the pretraining operand, O_PT) and count b "
+            "(the fine-tuning operand, O_FT), on strings "
             "where count(b) = count(a) + 1 holds (correlated) and on strings where it does not.",
             f"With the correlation in all training strings the model is right about b in "
             f"{c1['acc_ft_cte1'].value:.1%} of correlated strings and {c1['acc_ft_cte0'].value:.1%} "
-            "of the others, as if it counted a and added one. Trained without the correlation it "
+            "of the others. Trained without the correlation it "
             f"is right in {none['acc_ft_cte0'].value:.1%} of uncorrelated strings.",
             "Share of answers that are count(a) + 1 on uncorrelated strings, where that is wrong. "
             + "; ".join(
@@ -221,8 +221,9 @@ def _behaviour_section(result: DemoResult) -> Section:
         figures,
         pd.DataFrame(rows),
         "behaviour.csv, training.csv",
-        'ft = mf.finetune(mf.load("pcfg-tiny-low"), "b", train_correlation=1.0, steps='
-        f"{result.scale.finetuning_steps}, seed={result.config.seed})\nft.history",
+        _load_line(result) + f'ft = mf.finetune(base, "b", train_correlation=1.0, steps='
+        f"{result.scale.finetuning_steps}, seed={result.config.seed}, evaluation_size="
+        f'{result.scale.evaluation_rows}, name="{WITH}")\nmf.plot(ft)',
         True,
     )
 
@@ -245,7 +246,8 @@ def _probe_section(result: DemoResult) -> Section:
         [plots.plot(result.probe)],
         frame,
         "probe.csv",
-        "mf.plot(mf.probe(base, ft))",
+        f"mf.plot(mf.probe(base, ft, train_size={result.scale.probe_rows}, "
+        f"test_size={result.scale.probe_test_rows}, seed={result.config.seed}))",
     )
 
 
@@ -253,7 +255,7 @@ def _prune_section(result: DemoResult) -> Section:
     import pandas as pd
 
     table = prune_table(result.prune, WITH)
-    best = max((row for row in table if row["k"] <= 15), key=lambda row: row["acc_pt"])
+    best = best_removal(table)
     return Section(
         "Pruning: does removing a few neurons bring it back?",
         [
@@ -261,7 +263,7 @@ def _prune_section(result: DemoResult) -> Section:
             "loss on counting a, on strings of their own; the largest are set to zero. The control "
             "removes as many at random: mean over "
             f"{result.scale.random_draws} draws, band from lowest to highest.",
-            f"After C<sub>Tr</sub> = 1, removing {best['k']} of {len(result.prune.scores):,} takes "
+            f"After C<sub>Tr</sub> = 1, removing {best['k']} of {len(result.prune.scores[WITH]):,} takes "
             f"count a from {table[0]['acc_pt']:.1%} to {best['acc_pt']:.1%}, random removal to "
             f"{best['random_acc_pt']:.1%}. Count b on correlated strings goes from "
             f"{table[0]['acc_ft_cte1']:.1%} to {best['acc_ft_cte1']:.1%}. One number to be wary of: "
@@ -271,7 +273,9 @@ def _prune_section(result: DemoResult) -> Section:
         [plots.plot(result.prune)],
         pd.DataFrame(table),
         "prune.csv",
-        'mf.plot(mf.prune_curve(ft, revive="a", watch="b"))',
+        f"mf.plot(mf.prune_curve(ft, counts={result.scale.prune_counts}, random_draws="
+        f"{result.scale.random_draws}, test_size={result.scale.prune_rows}, "
+        f"seed={result.config.seed}))",
     )
 
 
@@ -292,13 +296,15 @@ def _ablation_section(result: DemoResult) -> Section:
             f"string. Cells show the change in accuracy; n = {int(frame['n'].max())}, so changes of "
             "a few points are noise.",
             "The head that matters most for what each model was trained on last (count a for the "
-            f"base, count b for the others), by mean ablation. {lines}. Heads on which count a "
-            "rested before and count b rests now have been taken over, not made anew.",
+            f"base, count b for the others), by mean ablation. {lines}. The same head on top "
+            "before and after suggests that it was taken over rather than replaced; one head at a "
+            "time, with nothing else varied, it does not show it.",
         ],
         [plots.plot(result.ablation)],
         frame,
         "ablation.csv",
-        "mf.plot(mf.ablate_heads(base, ft))",
+        f"mf.plot(mf.ablate_heads(base, ft, size={result.scale.ablation_rows}, "
+        f"seed={result.config.seed}))",
     )
 
 
@@ -315,40 +321,57 @@ def _diff_section(result: DemoResult) -> Section:
         "Differences: how far did weights and activations move?",
         [
             f"Frobenius norm of the change of each weight matrix over that of the base. {lines}.",
-            "Below, the same for activations at the answer position, on strings asked for a: the "
-            "later the block, the more of the change is the new answer itself.",
+            "Below, the same for activations at the answer position, on strings asked for a. A large "
+            "change in the last block may be no more than another answer; a large one early is more.",
         ],
         [plots.plot(result.weight_diff), plots.plot(result.activation_diff)],
         result.activation_diff.frame,
         "weight_diff.csv, activation_diff.csv",
-        "mf.diff_weights(base, ft).frame\nmf.diff_activations(base, ft).frame",
+        "mf.plot(mf.diff_weights(base, ft))\n"
+        f"mf.plot(mf.diff_activations(base, ft, seed={result.config.seed}))",
     )
 
 
 def _revival_section(result: DemoResult) -> Section:
-    reached = result.revival.steps_to(THRESHOLD)
+    brackets = result.revival.brackets(THRESHOLD)
+    scale = result.scale
+    settings = (
+        f"steps={scale.reverse_steps}, stop_at={STOP_AT}, seed={result.config.seed}, "
+        f"evaluation_size={scale.evaluation_rows}"
+    )
     return Section(
         "Reverse fine-tuning: how fast does it come back?",
         [
             "The fine-tuned model is trained to count a again, at a smaller rate. The control "
-            "(Scr.+FT) is a model pretrained in the same way that was never asked about a, trained "
+            "(Scr.+FT) is the bundled model that was never asked about a in its pretraining, trained "
             "with the same data, rate and schedule: what it needs is what learning to count a costs "
             "a model that can count, but not a.",
-            f"95% is passed after {_steps(reached[REFT], result)} (reFT) and "
-            f"{_steps(reached[CONTROL], result)} (Scr.+FT). Evaluations are spaced, so the true "
-            "step lies after the one before. A run stops at 99%.",
+            f"95% is reached and kept: {in_steps(brackets[REFT])} (reFT), "
+            f"{in_steps(brackets[CONTROL])} (Scr.+FT). A run stops at {STOP_AT:.0%}.",
         ],
         [plots.plot(result.revival)],
         result.revival.frame,
         "revival.csv",
-        "back = mf.reverse_finetune(ft)\n"
-        'control = mf.reverse_finetune(mf.load("pcfg-tiny-never-a"), name="Scr.+FT")\n'
-        'curve = mf.revival({"reFT": back, "Scr.+FT": control})\ncurve.steps_to(0.95)',
+        f"back = mf.reverse_finetune(ft, {settings})\n"
+        f'control = mf.scratch_finetune(mf.load("pcfg-tiny-never-a"), {settings})\n'
+        'mf.plot(mf.revival({"reFT": back, "Scr.+FT": control}))',
+    )
+
+
+def _load_line(result: DemoResult) -> str:
+    """The lines that begin every snippet: where the base came from."""
+    if not result.config.pretrain:
+        return 'import mechft as mf\nbase = mf.load("pcfg-tiny-low").renamed("base")\n'
+    steps = result.scale.pretraining_steps
+    return (
+        f'import mechft as mf\nbase = mf.pretrain("tiny", "low", steps={steps}, '
+        f'seed={result.config.seed}, name="base")\n'
     )
 
 
 def _provenance_section(result: DemoResult) -> Section:
     config, scale = result.config, result.scale
+    tuning = result.histories[WITH].lineage[-1]
     command = f"mechft demo --out {config.out} --seed {config.seed}"
     command += " --pretrain" if config.pretrain else ""
     command += " --quick" if config.quick else ""
@@ -357,8 +380,10 @@ def _provenance_section(result: DemoResult) -> Section:
     return Section(
         "What was run, and how to run it again",
         [
-            f"Base: {start}. Fine-tuning: {scale.finetuning_steps} steps at 1e-4 on the answer "
-            f"alone, 96 strings a step. Reverse fine-tuning: {scale.reverse_steps} steps at 3e-5. "
+            f"Base: {start}. Fine-tuning: {scale.finetuning_steps} steps at "
+            f"{tuning['learning_rate']:g} on the answer alone, {tuning['batch_size']} strings a step. "
+            f"Reverse fine-tuning: up to {scale.reverse_steps} steps at "
+            f"{result.histories[REFT].lineage[-1]['learning_rate']:g}. "
             f"Seed {config.seed}. Versions: {versions}. One seed and one size of model: see "
             "mechft's README for what was found over seeds, and the paper for larger models.",
         ],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechft.analysis.result import Result
 from mechft.errors import ConfigError, require, unknown_name
-from mechft.models.hook_points import check_heads, head_output
+from mechft.models.hook_points import ModelLike, as_model, check_heads, head_output
 from mechft.statistics import proportion
 from mechft.tasks.batch import TokenBatch
 
@@ -35,7 +35,7 @@ class HeadAblation(Result):
 
 @contextmanager
 def ablate(
-    model: HookedTransformer,
+    model: ModelLike,
     heads: Sequence[Head],
     kind: Kind = "zero",
     reference: TokenBatch | None = None,
@@ -43,10 +43,10 @@ def ablate(
     """Replace the output (z) of attention heads inside the block; the hooks are gone after it.
 
     Args:
-        model: Any model with hook points ``blocks.i.attn.hook_z`` and ``hooks``.
-        heads: (block, head) pairs.
+        model: Any model with hook points ``blocks.i.attn.hook_z`` and ``hooks``, or a ``Trained``.
+        heads: (block, head) pairs, at least one.
         kind: "zero", or "mean": the head's mean over ``reference``, position by position.
-        reference: Rows to take means from; needed for "mean".
+        reference: Rows to take means from; needed for "mean". Inputs may not be longer.
 
     Raises:
         ConfigError: If a head does not exist, or "mean" is asked without a reference.
@@ -54,13 +54,15 @@ def ablate(
     """
     if kind not in ("zero", "mean"):
         raise unknown_name("kind of ablation", kind, ("zero", "mean"))
-    require(
-        kind == "zero" or reference is not None,
-        'kind="mean" takes its means from a batch; pass reference=batch.',
-    )
+    model = as_model(model)
+    if kind == "mean":
+        require(
+            reference is not None and len(reference) > 0,
+            'kind="mean" takes its means from a batch of at least one row; pass reference=batch.',
+        )
     check_heads(model, heads)
     blocks = sorted({block for block, _ in heads})
-    means = head_means(model, reference, blocks) if kind == "mean" and reference else {}
+    means = head_means(model, reference, blocks) if kind == "mean" and reference is not None else {}
     hooks: list[Any] = [
         (
             head_output(block),
@@ -74,6 +76,11 @@ def ablate(
 
 def _replace_heads(heads: list[int], mean: Tensor | None) -> Callable[..., Tensor]:
     def replace(z: Tensor, hook: Any) -> Tensor:  # z: [batch, pos, head, d_head]
+        if mean is not None and z.shape[1] > len(mean):
+            raise ConfigError(
+                f"Head means reach {len(mean)} positions, the reference's length; this input has "
+                f"{z.shape[1]}. Take the means from rows at least as long."
+            )
         z = z.clone()
         z[:, :, heads] = 0.0 if mean is None else mean[: z.shape[1], heads].to(z.dtype)
         return z
@@ -98,7 +105,7 @@ def head_means(
 
 @torch.no_grad()
 def ablate_heads(
-    model: HookedTransformer,
+    model: ModelLike,
     tasks: Mapping[str, TokenBatch],
     *,
     kinds: Sequence[Kind] = ("zero", "mean"),
@@ -121,8 +128,9 @@ def ablate_heads(
     for kind in kinds:
         if kind not in ("zero", "mean"):
             raise unknown_name("kind of ablation", kind, ("zero", "mean"))
-    if not tasks:
-        raise ConfigError("An ablation sweep needs at least one task to measure; got none.")
+    if not tasks or not kinds:
+        raise ConfigError("An ablation sweep needs at least one task and one kind; got none.")
+    model = as_model(model)
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
     rows = []
     for task, batch in tasks.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import einops
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -90,7 +91,7 @@ def effective_rank(matrix: Tensor) -> float:
     A stack of head matrices is laid side by side first; NaN for vectors and for zero matrices.
     """
     if matrix.dim() == 3:
-        matrix = matrix.transpose(0, 1).flatten(1)
+        matrix = einops.rearrange(matrix, "head i o -> i (head o)")
     if matrix.dim() != 2:
         return float("nan")
     values = torch.linalg.svdvals(matrix)

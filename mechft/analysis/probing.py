@@ -1,8 +1,8 @@
 """Linear probes: is a fact still linearly readable in the residual stream, block by block?
 
 Jain et al. (2024), App. D: a linear layer per block on the residual output at the position whose next
-token is the answer, trained on fresh grammar data. They train it with AdamW for 4,000 steps; the
-problem is convex, so L-BFGS finds the same optimum in a second, and for all sites together.
+token is the answer, trained on fresh grammar data. They train it with AdamW for 4,000 steps. The
+problem is convex; here L-BFGS fits all sites together, in about a second at tiny.
 """
 
 from __future__ import annotations

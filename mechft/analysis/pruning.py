@@ -18,18 +18,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechft.analysis.result import Result
-from mechft.analysis.units import UnitMask, prunable_parameters, pruned, sum_over_inputs
+from mechft.analysis.units import (
+    UnitMask,
+    prunable_parameters,
+    pruned,
+    sum_over_inputs,
+    unit_count,
+)
 from mechft.errors import ConfigError, require
 from mechft.models.fused import fused_logits
+from mechft.models.hook_points import ModelLike, as_model, device_of
 from mechft.randomness import generator
 from mechft.statistics import proportion
 from mechft.tasks.batch import TokenBatch
-from mechft.training.evaluation import predictions
+from mechft.training.evaluation import accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformer_lens import HookedTransformer
 
+_CHUNK = 128  # rows a backward pass; bounds its memory
 DEFAULT_COUNTS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
 
 
@@ -63,32 +70,42 @@ class UnitScores:
         return UnitMask(dict(zip(self.scores, chosen.split(sizes), strict=True)))
 
 
-def gradient_times_weight(model: HookedTransformer, batch: TokenBatch) -> UnitScores:
+def gradient_times_weight(model: ModelLike, batch: TokenBatch) -> UnitScores:
     """Signed gradient × weight of the answer loss on ``batch``, summed over each unit's inputs.
 
     Cost: one fused forward and backward to the answer position.
     """
     require(len(batch) > 0, "A batch needs at least one row; got none.")
+    model = as_model(model)
+    batch = batch.to(device_of(model))
     parameters = prunable_parameters(model)
     asked = torch.tensor([batch.answer_position])
-    with torch.enable_grad():
-        loss = F.cross_entropy(fused_logits(model, batch.tokens, asked)[:, 0], batch.answer)
-        gradients = torch.autograd.grad(loss, list(parameters.values()))
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for tokens, answer in zip(batch.tokens.split(_CHUNK), batch.answer.split(_CHUNK), strict=True):
+        with torch.enable_grad():
+            logits = fused_logits(model, tokens, asked)[:, 0]
+            loss = F.cross_entropy(logits, answer, reduction="sum") / len(batch)
+            gradients = torch.autograd.grad(loss, list(parameters.values()))
+        for name, gradient in zip(parameters, gradients, strict=True):
+            total[name] += gradient
     return UnitScores(
         {
-            name: sum_over_inputs(name, gradient * parameter.detach())
-            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+            name: sum_over_inputs(name, total[name] * parameter.detach()).cpu()
+            for name, parameter in parameters.items()
         }
     )
 
 
-def random_scores(model: HookedTransformer, seed: int) -> UnitScores:
-    """Scores that rank the units in random order: the control for any other score."""
-    draws = generator(seed, "random_scores")
+def random_scores(model: ModelLike, seed: int, draw: int = 0) -> UnitScores:
+    """Scores that rank the units in random order: the control for any other score.
+
+    Orders of different (seed, draw) are unrelated.
+    """
+    draws = generator(seed, "random_scores", draw)
     return UnitScores(
         {
-            name: torch.rand(sum_over_inputs(name, p.detach()).shape, generator=draws)
-            for name, p in prunable_parameters(model).items()
+            name: torch.rand(unit_count(name, p), generator=draws)
+            for name, p in prunable_parameters(as_model(model)).items()
         }
     )
 
@@ -97,31 +114,37 @@ def random_scores(model: HookedTransformer, seed: int) -> UnitScores:
 class PruneCurve(Result):
     """Accuracy after removing the K highest-scoring neurons, beside K random ones.
 
-    Columns: model, k, score ("gradient×weight" or "random"), task, accuracy, ci_low, ci_high, n. For
-    the random control accuracy is the mean over draws and the interval their lowest and highest.
+    Columns: model, k, score ("gradient×weight" or "random"), task, accuracy, ci_low, ci_high, interval,
+    n (rows). ``interval`` says what the ends are: "wilson" (95%, over rows), or for the random control,
+    whose accuracy is the mean over draws, the "range" from the lowest draw to the highest.
 
     Attributes:
-        scores: The scores the neurons were ranked by.
+        scores: The scores the neurons were ranked by, for each model.
     """
 
-    scores: UnitScores
+    scores: dict[str, UnitScores]
 
     def where(self, count: int) -> pd.DataFrame:
-        """How many of the ``count`` removed neurons lie in each weight matrix."""
+        """How many of the ``count`` removed neurons lie in each weight matrix, for each model."""
         import pandas as pd
 
-        counts = self.scores.top(count).counts()
         return pd.DataFrame(
             [
-                {"block": int(n.split(".")[1]), "matrix": n.split(".", 2)[2], "units": units}
-                for n, units in counts.items()
+                {
+                    "model": model,
+                    "block": int(name.split(".")[1]),
+                    "matrix": name.split(".", 2)[2],
+                    "units": units,
+                }
+                for model, scores in self.scores.items()
+                for name, units in scores.top(count).counts().items()
             ],
-            columns=["block", "matrix", "units"],
+            columns=["model", "block", "matrix", "units"],
         )
 
 
 def prune_curve(
-    model: HookedTransformer,
+    model: ModelLike,
     revive: TokenBatch,
     tasks: Mapping[str, TokenBatch],
     *,
@@ -137,20 +160,26 @@ def prune_curve(
         revive: Rows of the capability to revive; scores come from these and no others.
         tasks: Rows to measure accuracy on, by name; draw them from another stream than ``revive``.
         counts: Numbers K of neurons removed.
-        random_draws: Random orders in the control.
+        random_draws: Random orders in the control, at least one.
         seed: Seed of the random orders.
         name: What the frame calls the model.
 
     Raises:
-        ConfigError: If a K exceeds the number of units.
+        ConfigError: If a K exceeds the number of units, or there is nothing to measure.
 
     Cost: one gradient pass, then one evaluation per K, task and order.
     """
+    require(
+        bool(counts) and bool(tasks) and random_draws >= 1,
+        f"A pruning curve needs a count, a task and a random draw; got {len(counts)}, {len(tasks)} "
+        f"and {random_draws}.",
+    )
+    model = as_model(model)
     scored = gradient_times_weight(model, revive)
     for count in counts:
         scored.top(count)  # all counts are checked before the first evaluation
     orders = {"gradient×weight": [scored]}
-    orders["random"] = [random_scores(model, seed + draw) for draw in range(random_draws)]
+    orders["random"] = [random_scores(model, seed, draw) for draw in range(random_draws)]
     rows = []
     for score, draws in orders.items():
         for count in counts:
@@ -158,8 +187,7 @@ def prune_curve(
             for draw in draws if count else draws[:1]:
                 with pruned(model, draw.top(count)):
                     for task, batch in tasks.items():
-                        hits = predictions(model, batch) == batch.answer
-                        right[task].append(int(hits.sum()))
+                        right[task].append(round(accuracy(model, batch).value * len(batch)))
             for task, hits_by_draw in right.items():
                 shares = [proportion(hits, len(tasks[task])) for hits in hits_by_draw]
                 alone = len(shares) == 1
@@ -172,9 +200,10 @@ def prune_curve(
                         "accuracy": sum(s.value for s in shares) / len(shares),
                         "ci_low": shares[0].low if alone else min(s.value for s in shares),
                         "ci_high": shares[0].high if alone else max(s.value for s in shares),
-                        "n": shares[0].n * len(shares),
+                        "interval": "wilson" if alone else "range",
+                        "n": shares[0].n,
                     }
                 )
     import pandas as pd
 
-    return PruneCurve(pd.DataFrame(rows), scored)
+    return PruneCurve(pd.DataFrame(rows), {name: scored})

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mechft.analysis.result import Result
 from mechft.errors import require, unknown_name
-
-if TYPE_CHECKING:
-    from mechft.training.trained import Trained
+from mechft.training.trained import Trained, steps_to
 
 
 @dataclass(frozen=True)
@@ -21,16 +18,24 @@ class Revival(Result):
     """
 
     def steps_to(self, threshold: float = 0.95) -> dict[str, int | None]:
-        """For each model the first evaluated step with at least this accuracy; None if never reached.
+        """For each model the first evaluated step from which its accuracy stays at the threshold.
 
-        The step is an upper bound: evaluations are spaced, and the one before was still below.
+        None where the run ended below it. Evaluations are spaced: the true step lies between the one
+        before and this one (``brackets``), and each is measured on n rows only.
         """
-        require(0 < threshold <= 1, f"A threshold is an accuracy in (0, 1]; got {threshold}.")
-        reached: dict[str, int | None] = {}
-        for model, rows in self.frame.groupby("model", sort=False):
-            steps = rows.loc[rows["accuracy"] >= threshold, "step"]
-            reached[str(model)] = int(steps.min()) if len(steps) else None
-        return reached
+        return {
+            str(model): steps_to(list(rows["step"]), list(rows["accuracy"]), threshold)
+            for model, rows in self.frame.groupby("model", sort=False)
+        }
+
+    def brackets(self, threshold: float = 0.95) -> dict[str, tuple[int, int | None]]:
+        """For each model the last evaluated step before ``steps_to``'s, and that one."""
+        found: dict[str, tuple[int, int | None]] = {}
+        for model, step in self.steps_to(threshold).items():
+            steps = self.frame.loc[self.frame["model"] == model, "step"]
+            before = steps if step is None else steps[steps < step]
+            found[model] = (int(before.max()) if len(before) else 0, step)
+        return found
 
 
 def revival(runs: Mapping[str, Trained], *, evaluation: str = "acc_pt_cte0") -> Revival:

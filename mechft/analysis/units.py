@@ -7,6 +7,7 @@ channel. Biases are left alone, as is the embedding and the unembedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechft.errors import ConfigError, unknown_name
+from mechft.models.hook_points import ModelLike, as_model
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -39,6 +41,12 @@ def prunable_parameters(model: HookedTransformer) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         if name.startswith("blocks.") and name.split(".")[-1] in _INPUT_AXES
     }
+
+
+def unit_count(name: str, parameter: Tensor) -> int:
+    """Number of output units of a weight matrix."""
+    inputs = _INPUT_AXES[name.split(".")[-1]]
+    return math.prod(size for axis, size in enumerate(parameter.shape) if axis not in inputs)
 
 
 def sum_over_inputs(name: str, values: Tensor) -> Float[Tensor, " unit"]:
@@ -71,18 +79,19 @@ class UnitMask:
 
 
 @contextmanager
-def pruned(model: HookedTransformer, mask: UnitMask) -> Iterator[HookedTransformer]:
+def pruned(model: ModelLike, mask: UnitMask) -> Iterator[HookedTransformer]:
     """Set the weights of the chosen units to zero inside the block; restored bit for bit after it.
 
     Raises:
         UnknownNameError: If the mask names a matrix the model does not have.
         ConfigError: If it was made for a model of another shape.
     """
+    model = as_model(model)
     parameters = prunable_parameters(model)
     for name, units in mask.chosen.items():
         if name not in parameters:
             raise unknown_name("weight matrix", name, parameters)
-        expected = sum_over_inputs(name, parameters[name]).numel()
+        expected = unit_count(name, parameters[name])
         if len(units) != expected:
             raise ConfigError(
                 f"The mask has {len(units)} units for {name}, the model {expected}: it was made "

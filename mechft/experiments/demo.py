@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Bool
+from torch import Tensor
 
 from mechft import shortcuts
 from mechft.analysis.ablation import HeadAblation
@@ -25,15 +27,10 @@ from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import QUICK, DemoConfig, DemoScale
 from mechft.experiments.run_folder import claim_folder
 from mechft.statistics import Proportion, proportion
-from mechft.tasks.batch import TokenBatch
-from mechft.training.evaluation import accuracy, predictions
-from mechft.training.recipes import (
-    behaviour_queries,
-    evaluation_batches,
-    finetune,
-    pretrain,
-    reverse_finetune,
-)
+from mechft.tasks.pcfg_config import OPERAND_PRIORS, preset
+from mechft.training.behaviour import behaviour_queries, evaluation_batches
+from mechft.training.evaluation import predictions
+from mechft.training.recipes import finetune, pretrain, reverse_finetune, scratch_finetune
 from mechft.training.trained import Trained, load, package_versions
 
 if TYPE_CHECKING:
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
 
 BASE, WITH, WITHOUT, CONTROL = "base", "C_Tr = 1", "C_Tr = 0", "Scr.+FT"
 REFT = "reFT after C_Tr = 1"
-THRESHOLD = 0.95
+THRESHOLD, STOP_AT = 0.95, 0.97
 _SHORT = {BASE: "base", WITH: "c1", WITHOUT: "c0"}
 
 
@@ -54,7 +51,7 @@ class DemoResult:
         behaviour: Accuracy by model name and question ("acc_pt_cte0" …).
         wrapper: By model name and operand asked for, how often the answer on uncorrelated strings is
             count(a) + 1: the shortcut itself, seen where it is wrong.
-        histories: The fine-tuning runs, for their learning curves.
+        histories: The fine-tuning and reverse fine-tuning runs, by name.
         probe, prune, ablation, weight_diff, activation_diff, revival: The analyses.
         checks: What was expected and whether it holds.
     """
@@ -78,8 +75,8 @@ class DemoResult:
             short: {
                 "acc_pt": self.behaviour[name]["acc_pt_cte0"].value,
                 **{
-                    question: share.value
-                    for question, share in self.behaviour[name].items()
+                    question: found.value
+                    for question, found in self.behaviour[name].items()
                     if question != "acc_pt_cte0"
                 },
                 "interval_95": {q: [s.low, s.high] for q, s in self.behaviour[name].items()},
@@ -121,13 +118,13 @@ class DemoResult:
                 {
                     "model": model,
                     "question": question,
-                    "accuracy": share.value,
-                    "ci_low": share.low,
-                    "ci_high": share.high,
-                    "n": share.n,
+                    "accuracy": found.value,
+                    "ci_low": found.low,
+                    "ci_high": found.high,
+                    "n": found.n,
                 }
                 for model, questions in self.behaviour.items()
-                for question, share in questions.items()
+                for question, found in questions.items()
             ]
         )
         histories = [t.history.assign(model=name) for name, t in self.histories.items()]
@@ -183,11 +180,22 @@ def run_demo(config: DemoConfig) -> DemoResult:
         for name, correlation, folder in ((WITH, 1.0, "c1"), (WITHOUT, 0.0, "c0"))
     )
     models = (base, with_, without)
-    batches = evaluation_batches(behaviour_queries(base.task), config.seed + 1, scale.rows)
+    batches = evaluation_batches(
+        behaviour_queries(base.task, with_.contrast), config.seed + 1, scale.rows
+    )
+    answers = {m.name: {q: predictions(m, b) for q, b in batches.items()} for m in models}
     behaviour = {
-        m.name: {question: accuracy(m.model, b) for question, b in batches.items()} for m in models
+        name: {q: share(found == batches[q].answer) for q, found in by_question.items()}
+        for name, by_question in answers.items()
     }
-    wrapper = {m.name: shortcut_share(m, batches) for m in models}
+    zero = base.task.vocabulary.id("0")
+    wrapper = {
+        name: {
+            operand: share(by_question[q] == zero + batches[q].labels["C(a)"] + 1)
+            for operand, q in (("a", "acc_pt_cte0"), ("b", "acc_ft_cte0"))
+        }
+        for name, by_question in answers.items()
+    }
     print("Looking inside: probes, pruning, ablation, differences.")
     probes = shortcuts.probe(
         *models,
@@ -205,32 +213,28 @@ def run_demo(config: DemoConfig) -> DemoResult:
     )
     ablation = shortcuts.ablate_heads(*models, size=scale.ablation_rows, seed=config.seed)
     print("Fine-tuning back on a, beside a model that never counted a.")
-    curve = revival(
-        {
-            name: reverse_finetune(
-                start,
-                steps=scale.reverse_steps,
-                seed=config.seed,
-                stop_at=0.99,
-                evaluation_size=scale.evaluation_rows,
-                directory=runs / folder,
-                name=name,
-            )
-            for name, start, folder in ((REFT, with_, "reft"), (CONTROL, control, "scratch-ft"))
-        }
-    )
+    same: dict[str, Any] = {
+        "steps": scale.reverse_steps,
+        "seed": config.seed,
+        "stop_at": STOP_AT,
+        "evaluation_size": scale.evaluation_rows,
+    }
+    back = {
+        REFT: reverse_finetune(with_, directory=runs / "reft", name=REFT, **same),
+        CONTROL: scratch_finetune(control, directory=runs / "scratch-ft", **same),
+    }
     result = DemoResult(
         config,
         scale,
         behaviour,
         wrapper,
-        {WITH: with_, WITHOUT: without},
+        {WITH: with_, WITHOUT: without, **back},
         probes,
         prune,
         ablation,
         shortcuts.diff_weights(*models),
         shortcuts.diff_activations(*models, seed=config.seed),
-        curve,
+        revival(back),
         (),
     )
     result = replace(result, checks=demo_checks(result))
@@ -240,8 +244,11 @@ def run_demo(config: DemoConfig) -> DemoResult:
 
 def _starts(config: DemoConfig, scale: DemoScale, runs: Path) -> tuple[Trained, Trained]:
     control = load("pcfg-tiny-never-a")
+    if replace(control.task.config, operand_prior=OPERAND_PRIORS["low"]) != preset("tiny", "low"):
+        raise MechftError("The bundled control was trained on another task; run mechft zoo build.")
     if not config.pretrain:
         return load("pcfg-tiny-low").renamed(BASE), control
+    print("Pretraining the base model.")
     base = pretrain(
         "tiny",
         "low",
@@ -250,37 +257,43 @@ def _starts(config: DemoConfig, scale: DemoScale, runs: Path) -> tuple[Trained, 
         directory=runs / "base",
         name=BASE,
     )
-    if base.task.to_dict() | {"operand_prior": None} != control.task.to_dict() | {
-        "operand_prior": None
-    }:
-        raise MechftError("The bundled control was trained on another task; rebuild the zoo.")
     return base, control
 
 
-def shortcut_share(trained: Trained, batches: Mapping[str, TokenBatch]) -> dict[str, Proportion]:
-    """How often the answer is count(a) + 1 on uncorrelated strings, asked for a and for b."""
-    zero = trained.task.vocabulary.id("0")
-    shares = {}
-    for operand, question in (("a", "acc_pt_cte0"), ("b", "acc_ft_cte0")):
-        batch = batches[question]
-        hits = predictions(trained.model, batch) == zero + batch.labels["C(a)"] + 1
-        shares[operand] = proportion(int(hits.sum()), len(batch))
-    return shares
+def share(hits: Bool[Tensor, " row"]) -> Proportion:
+    """The share of rows that are hits, with its interval."""
+    return proportion(int(hits.sum()), len(hits))
 
 
 def prune_table(curve: PruneCurve, model: str) -> list[dict[str, Any]]:
-    """One row per K: accuracy on both tasks, and on O_PT after random removal."""
-    rows = curve.frame[curve.frame["model"] == model]
-    table = rows.pivot(index="k", columns=["task", "score"], values="accuracy")
+    """One row per K: accuracy on both tasks, and on O_PT after random removal (mean and range)."""
+    frame = curve.frame[curve.frame["model"] == model].set_index(["score", "task", "k"])
+    scored, random = frame.loc["gradient×weight"], frame.loc["random"].loc["acc_pt"]
     return [
         {
             "k": int(k),
-            "acc_pt": float(row["acc_pt", "gradient×weight"]),
-            "acc_ft_cte1": float(row["acc_ft_cte1", "gradient×weight"]),
-            "random_acc_pt": float(row["acc_pt", "random"]),
+            "acc_pt": float(row["accuracy"]),
+            "acc_pt_low": float(row["ci_low"]),
+            "acc_pt_high": float(row["ci_high"]),
+            "acc_ft_cte1": float(scored.loc[("acc_ft_cte1", k), "accuracy"]),
+            "random_acc_pt": float(random.loc[k, "accuracy"]),
+            "random_acc_pt_lowest": float(random.loc[k, "ci_low"]),
+            "random_acc_pt_highest": float(random.loc[k, "ci_high"]),
+            "n": int(row["n"]),
         }
-        for k, row in table.iterrows()
+        for k, row in scored.loc["acc_pt"].iterrows()
     ]
+
+
+def best_removal(table: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row with the highest accuracy on O_PT among removals of 1 to 15 neurons."""
+    return max((row for row in table if 0 < row["k"] <= 15), key=lambda row: row["acc_pt"])
+
+
+def in_steps(bracket: tuple[int, int | None]) -> str:
+    """A bracket from ``Revival.brackets`` in words."""
+    before, step = bracket
+    return f"not within {before} steps" if step is None else f"{step} steps (not yet at {before})"
 
 
 def demo_checks(result: DemoResult) -> tuple[Check, ...]:
@@ -288,14 +301,10 @@ def demo_checks(result: DemoResult) -> tuple[Check, ...]:
     base = result.behaviour[BASE]["acc_pt_cte0"]
     c1 = result.behaviour[WITH]
     table = prune_table(result.prune, WITH)
-    before = table[0]["acc_pt"]
-    few = [row for row in table if 0 < row["k"] <= 15]
-    best = max(few, key=lambda row: row["acc_pt"])
-    random_best = max(row["random_acc_pt"] for row in few)
-    reached = result.revival.steps_to(THRESHOLD)
-    reft, control = reached[REFT], reached[CONTROL]
-    last = int(result.revival.frame.loc[result.revival.frame["model"] == CONTROL, "step"].max())
-    control_text = f"{control} steps" if control is not None else f"not within {last} steps"
+    before, best = table[0]["acc_pt"], best_removal(table)
+    random_best = max(row["random_acc_pt_highest"] for row in table if 0 < row["k"] <= 15)
+    brackets = result.revival.brackets(THRESHOLD)
+    reft, control = brackets[REFT][1], brackets[CONTROL][1]
     return (
         Check("The base model counts a: at least 97%", str(base), base.value >= 0.97),
         Check(
@@ -310,17 +319,18 @@ def demo_checks(result: DemoResult) -> tuple[Check, ...]:
         ),
         Check(
             "Removing at most 15 neurons returns at least 30 points of count a",
-            f"{before:.1%} with none removed, {best['acc_pt']:.1%} without {best['k']} neurons",
+            f"{before:.1%} with none removed, {best['acc_pt']:.1%} [{best['acc_pt_low']:.1%}, "
+            f"{best['acc_pt_high']:.1%}] without {best['k']} neurons (n={best['n']})",
             best["acc_pt"] - before >= 0.3,
         ),
         Check(
-            "Removing at most 15 random neurons does not (less than 30 points)",
-            f"{before:.1%} with none removed, at best {random_best:.1%} (mean over draws)",
+            "Removing at most 15 random neurons does not (less than 30 points in any draw)",
+            f"{before:.1%} with none removed, at best {random_best:.1%} (n={best['n']})",
             random_best - before < 0.3,
         ),
         Check(
             "reFT passes 95% of count a in fewer steps than Scr.+FT, which never counted a",
-            f"reFT: {f'{reft} steps' if reft is not None else 'never'}; Scr.+FT: {control_text}",
+            f"reFT: {in_steps(brackets[REFT])}; Scr.+FT: {in_steps(brackets[CONTROL])}",
             reft is not None and (control is None or reft < control),
         ),
     )

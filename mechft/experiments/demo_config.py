@@ -56,11 +56,11 @@ class DemoScale:
     finetuning_steps: int = 200
     reverse_steps: int = 400
     rows: int = 1000
-    evaluation_rows: int = 300
-    probe_rows: int = 2000
-    probe_test_rows: int = 600
-    prune_rows: int = 300
-    ablation_rows: int = 250
+    evaluation_rows: int = 250
+    probe_rows: int = 1500
+    probe_test_rows: int = 500
+    prune_rows: int = 250
+    ablation_rows: int = 200
     random_draws: int = 3
     prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
 

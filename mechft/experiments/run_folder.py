@@ -31,6 +31,7 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
             found = json.loads(path.read_text())
         except json.JSONDecodeError:
             found = {}
+        found = found if isinstance(found, dict) else {}
         if found == json.loads(json.dumps(settings)):
             return True
         changed = [
@@ -42,11 +43,15 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
             f"{folder} holds another run: {'; '.join(changed)}. It was left as it is. Choose another "
             "folder with --out, or remove this one."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (
+        not folder.is_dir() or any(p.name != f".{RUN_FILE}.tmp" for p in folder.iterdir())
+    ):
         raise OutputExistsError(
             f"{folder} is not empty and holds no run of ours ({RUN_FILE} is missing). It was left as it "
             "is. Choose another folder with --out."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1) + "\n")
+    temporary = folder / f".{RUN_FILE}.tmp"
+    temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    temporary.replace(path)
     return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mechft.errors import require
+
 BUNDLED_PRIORS = ("low", "medium", "high", "never_a")
 
 
@@ -25,3 +27,8 @@ class ZooConfig:
     priors: tuple[str, ...] = BUNDLED_PRIORS
     seed: int = 0
     steps: int = 0
+
+    def __post_init__(self) -> None:
+        require(bool(self.priors), "Give at least one operand prior to pretrain with; got none.")
+        require(self.seed >= 0, f"A seed is at least 0; got {self.seed}.")
+        require(self.steps >= 0, f"steps is at least 0 (0: the preset's); got {self.steps}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -151,3 +152,12 @@ def clone(model: HookedTransformer) -> HookedTransformer:
     for parameter in twin.parameters():
         parameter.grad = None
     return twin
+
+
+def fingerprint(model: HookedTransformer) -> str:
+    """A short hash of a model's weights: the same weights, the same name."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()

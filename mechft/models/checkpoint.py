@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mechft.errors import CheckpointError
+from mechft.errors import CheckpointError, ConfigError
 from mechft.models.build import ModelConfig, _empty_model, model_config
+from mechft.models.fused import unsupported_features
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -56,10 +57,15 @@ def save_checkpoint(
         description: JSON values to keep with it.
         extra: Other tensors to keep.
 
-    A crash at any moment leaves either the old file or the new one, never half of one.
+    A process killed at any moment leaves either the old file or the new one, never half of one.
+
+    Raises:
+        ConfigError: If the model has features that ``ModelConfig`` does not describe, so that it
+            would come back as another model; or weights that are not finite.
     """
     from safetensors.torch import save_file
 
+    _check_described(model)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
@@ -70,7 +76,7 @@ def save_checkpoint(
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "description": dict(description),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves is written over
     try:
         # One metadata key only: safetensors does not keep the order of several.
         save_file(tensors, temporary, {_HEADER: json.dumps(header, sort_keys=True)})
@@ -81,6 +87,25 @@ def save_checkpoint(
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _check_described(model: HookedTransformer) -> None:
+    cfg = model.cfg
+    features = unsupported_features(model)
+    if not features and (cfg.d_head * cfg.n_heads != cfg.d_model or cfg.d_vocab_out != cfg.d_vocab):
+        features = ["d_head × n_heads ≠ d_model, or an output vocabulary of its own"]
+    if not features and cfg.eps != 1e-5:
+        features = [f"eps={cfg.eps}"]
+    if features:
+        raise ConfigError(
+            "A checkpoint describes GPT-style models made by build_model; this one has "
+            f"{', '.join(features)} and would come back as another model. Save it with its own library."
+        )
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise ConfigError(
+                f"{name} holds weights that are not finite. The model has diverged; nothing was written."
+            )
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -107,7 +132,15 @@ def read_header(path: str | Path) -> dict[str, Any]:
             f"{path} is a safetensors file, but mechft did not write it (its header has no "
             f"{_HEADER!r}). Load its weights into a HookedTransformer with safetensors yourself."
         )
-    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    try:
+        header: dict[str, Any] = json.loads(metadata[_HEADER])
+        whole = {"format", "model", "dtype", "description"} <= header.keys()
+    except (json.JSONDecodeError, AttributeError):
+        whole = False
+    if not whole:
+        raise CheckpointError(
+            f"{path}: its header is not one mechft writes. The file was left as it is."
+        )
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {header.get('format')}; this version reads {FORMAT}. "
@@ -127,7 +160,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     header = read_header(path)
     tensors = load_file(path)
-    model = _empty_model(ModelConfig(**header["model"]), getattr(torch, header["dtype"]))
+    try:
+        config, dtype = ModelConfig(**header["model"]), getattr(torch, header["dtype"])
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: its header describes no model we know ({error})."
+        ) from error
+    model = _empty_model(config, dtype)
     parameters = dict(model.named_parameters())
     found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     wrong = sorted(

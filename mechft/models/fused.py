@@ -40,15 +40,23 @@ _SUPPORTED: dict[str, Any] = {
     "use_qk_norm": False,
     "post_embedding_ln": False,
     "use_normalization_before_and_after": False,
+    "attn_scores_soft_cap": -1.0,
+    "output_logits_soft_cap": -1.0,
+    "clip_qkv": None,
+    "use_attention_sinks": False,
+    "use_logn_attn": False,
+    "num_experts": None,
 }
 
 
 def unsupported_features(model: HookedTransformer) -> list[str]:
     """What about a model the fused forward cannot compute, as "feature=value"; empty if nothing."""
+    if not any(kind.__name__ == "HookedTransformer" for kind in type(model).__mro__):
+        return [f"class={type(model).__name__}"]
     return [
-        f"{name}={getattr(model.cfg, name, wanted)!r}"
+        f"{name}={getattr(model.cfg, name, 'missing')!r}"
         for name, wanted in _SUPPORTED.items()
-        if getattr(model.cfg, name, wanted) != wanted
+        if getattr(model.cfg, name, "missing") != wanted
     ]
 
 
@@ -74,6 +82,7 @@ def fused_logits(
     """
     _check(model, tokens, positions)
     if positions is not None:
+        positions = positions.to(tokens.device)
         tokens = tokens[:, : int(positions.max()) + 1]  # causal: nothing later matters
     length = tokens.shape[1]
     if length > model.cfg.n_ctx:

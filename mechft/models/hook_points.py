@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from mechft.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
+    import torch
     from transformer_lens import HookedTransformer
+
+
+class HasModel(Protocol):
+    """Anything with a HookedTransformer in ``model``, such as a ``Trained``."""
+
+    @property
+    def model(self) -> HookedTransformer:
+        """The HookedTransformer."""
+        ...
+
+
+ModelLike = Union["HookedTransformer", HasModel]
+
+
+def as_model(model: ModelLike) -> HookedTransformer:
+    """The HookedTransformer itself, given it or a ``Trained`` that holds it."""
+    holder: Any = model
+    inner: HookedTransformer = getattr(holder, "model", holder)
+    return inner
+
+
+def device_of(model: HookedTransformer) -> torch.device:
+    """The device a model's parameters are on."""
+    return next(model.parameters()).device
 
 
 def resid_post(block: int) -> str:
@@ -42,6 +67,11 @@ def check_hook_points(model: HookedTransformer, names: Iterable[str]) -> None:
 def check_heads(model: HookedTransformer, heads: Iterable[tuple[int, int]]) -> None:
     """Raise ConfigError for a (block, head) the model does not have."""
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
+    heads = list(heads)
+    if not heads or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in heads):
+        raise ConfigError(
+            f"Heads are given as a list of (block, head) pairs, such as [(1, 2)]; got {heads!r}."
+        )
     for block, head in heads:
         if not (0 <= block < n_layers and 0 <= head < n_heads):
             raise ConfigError(

@@ -28,14 +28,13 @@ if TYPE_CHECKING:
     from mechft.training.trained import Trained
 
 TASK_NAMES = {
-    "acc_pt": "O_PT (count a), uncorrelated",
-    "acc_pt_cte0": "O_PT (count a), uncorrelated",
-    "acc_pt_cte1": "O_PT (count a), correlated",
-    "acc_ft_cte0": "O_FT (count b), uncorrelated",
-    "acc_ft_cte1": "O_FT (count b), correlated",
+    "acc_pt": "O_PT, uncorrelated",
+    "acc_pt_cte0": "O_PT, uncorrelated",
+    "acc_pt_cte1": "O_PT, correlated",
+    "acc_ft_cte0": "O_FT, uncorrelated",
+    "acc_ft_cte1": "O_FT, correlated",
 }
-
-_SHORT_NAMES = {"acc_pt": "count a", "acc_ft_cte1": "count b"}
+"""Questions in words; O_PT and O_FT are the pretraining and the fine-tuning operand."""
 
 
 def _n(frame: pd.DataFrame) -> str:
@@ -95,9 +94,9 @@ def prune_curve(result: PruneCurve) -> go.Figure:
     made.set_subplots(1, len(models), shared_yaxes=True, subplot_titles=models)
     for column, model in enumerate(models, 1):
         here = frame[frame["model"] == model]
-        for place, ((task, score), rows) in enumerate(here.groupby(["task", "score"], sort=False)):
+        tasks = list(dict.fromkeys(here["task"]))
+        for (task, score), rows in here.groupby(["task", "score"], sort=False):
             random = score == "random"
-            tasks = list(dict.fromkeys(here["task"]))
             line_with_band(
                 made,
                 rows["k"],
@@ -111,12 +110,10 @@ def prune_curve(result: PruneCurve) -> go.Figure:
                 row=1,
                 col=column,
             )
-            del place
     _legend_once(made)
     accuracy_axis(made)
-    # Few removals matter most: a square-root-like scale keeps K = 0 and spreads the small counts.
     counts = sorted(set(frame["k"]))
-    made.update_xaxes(title="neurons removed (K)", type="linear", tickvals=_sparse(counts))
+    made.update_xaxes(title="neurons removed (K)", tickvals=_sparse(counts))
     made.update_yaxes(title="accuracy", col=1)
     made.update_layout(legend={"orientation": "h", "x": 0, "y": -0.22}, height=460)
     return made
@@ -140,7 +137,7 @@ def head_ablation(result: HeadAblation) -> go.Figure:
     kinds = list(dict.fromkeys(frame["kind"]))
     made = figure("", "", "")
     titles = [
-        f"{model}<br>{_SHORT_NAMES.get(task, task)}, {kind}"
+        f"{model}<br>{TASK_NAMES.get(task, task).split(',')[0]}, {kind}"
         for kind in kinds
         for model, task in columns
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -37,6 +38,11 @@ class TokenBatch:
     def prompt(self) -> Int[Tensor, "batch prompt"]:
         """The tokens a model may see before it answers: up to and including ``answer_position``."""
         return self.tokens[:, : self.answer_position + 1]
+
+    def digest(self) -> str:
+        """A short hash of tokens and answers: the same rows, the same name."""
+        content = [self.answer_position, self.tokens.tolist(), self.answer.tolist()]
+        return hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on another device."""

@@ -54,7 +54,13 @@ class PCFGTask:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PCFGTask:
-        """The task that ``to_dict`` described."""
+        """The task that ``to_dict`` described.
+
+        Raises:
+            UnknownNameError: If it is a task of another kind.
+        """
+        if values.get("kind") != cls.kind:
+            raise unknown_name("kind of task", values.get("kind"), (cls.kind,))
         return cls(PCFGConfig(**{k: v for k, v in values.items() if k != "kind"}))
 
     def argument(self, family: str) -> int:

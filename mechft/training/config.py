@@ -12,7 +12,7 @@ LEARNING_RATES: dict[str, float] = {"L": 1e-4, "M": 1e-5, "S": 1e-6}
 """The paper's fine-tuning rates for PCFG models (App. B), by its names."""
 
 
-def learning_rate(value: str | float) -> float:
+def learning_rate_value(value: str | float) -> float:
     """A learning rate given as a number or by the paper's name.
 
     Raises:
@@ -43,11 +43,12 @@ class TrainConfig:
             most are free choices of the grammar, the answer would be learned far more slowly.
         warmup_fraction: Share of the steps spent warming up. Paper: 0.2.
         final_fraction: Last learning rate as a share of the peak. Paper: 0.01.
-        weight_decay: AdamW's, on matrices only.
+        weight_decay: AdamW's, on parameters of two or more axes: matrices, embeddings, and the per-head
+            biases b_Q, b_K, b_V, which TransformerLens keeps as [head, d_head].
         betas: AdamW's; minGPT's values.
         gradient_clip: Largest gradient norm, as in minGPT.
         seed: Seed of the batches.
-        evaluate_at: Numbers of steps after which to evaluate.
+        evaluate_at: Numbers of steps after which to evaluate, in 0..steps; 0 is always evaluated.
         checkpoint_every: Steps between checkpoints.
         stop_at: Evaluation and accuracy at which to stop early, if any.
 
@@ -73,8 +74,28 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every"):
             value = getattr(self, name)
-            require(value >= 1, f"{name} must be at least 1; got {value}.")
-        learning_rate(self.learning_rate)
+            require(
+                isinstance(value, int) and value >= 1,
+                f"{name} must be a whole number of at least 1; got {value!r}.",
+            )
+        learning_rate_value(self.learning_rate)
+        for name in ("answer_weight", "weight_decay"):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value >= 0, f"{name} is at least 0; got {value}.")
+        require(
+            self.gradient_clip > 0, f"gradient_clip must be positive; got {self.gradient_clip}."
+        )
+        require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            f"betas are two numbers in [0, 1); got {self.betas}.",
+        )
+        outside = [step for step in self.evaluate_at if not 0 <= step <= self.steps]
+        require(
+            not outside, f"evaluate_at lies in 0..{self.steps}, the run's steps; got {outside}."
+        )
+        if self.stop_at is not None:
+            threshold = self.stop_at[1]
+            require(0 <= threshold <= 1, f"stop_at is an accuracy in 0..1; got {threshold}.")
         for name in ("warmup_fraction", "final_fraction"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} lies in 0..1; got {value}.")

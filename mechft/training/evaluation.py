@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechft.errors import require
 from mechft.models.fused import fused_logits, unsupported_features
-from mechft.models.hook_points import has_hooks
+from mechft.models.hook_points import ModelLike, as_model, device_of, has_hooks
 from mechft.statistics import Proportion, proportion
 from mechft.tasks.batch import TokenBatch
-
-if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
 
 _CHUNK = 128  # rows a forward: bounds memory, and stays in the cache (512 took a third longer)
 
 
 @torch.no_grad()
-def answer_logits(model: HookedTransformer, batch: TokenBatch) -> Float[Tensor, "batch d_vocab"]:
+def answer_logits(model: ModelLike, batch: TokenBatch) -> Float[Tensor, "batch d_vocab"]:
     """Logits at each row's answer position; the answer itself is never shown to the model.
 
-    Uses the fused forward, or the model itself where hooks are attached or it has other features:
-    an ablation in force is therefore always part of what is measured.
+    Takes a HookedTransformer, or a ``Trained`` that holds one. Uses the fused forward, or the model
+    itself where hooks are attached or it has other features: an ablation in force is therefore
+    always part of what is measured.
 
     Raises:
         ConfigError: If the batch is empty.
     """
+    model = as_model(model)
     require(len(batch) > 0, "A batch needs at least one row; got none.")
+    batch = batch.to(device_of(model))
     fast = not has_hooks(model) and not unsupported_features(model)
     asked = torch.tensor([batch.answer_position])
     rows = [
@@ -40,15 +38,15 @@ def answer_logits(model: HookedTransformer, batch: TokenBatch) -> Float[Tensor, 
     return torch.cat(rows)
 
 
-def predictions(model: HookedTransformer, batch: TokenBatch) -> Int[Tensor, " batch"]:
+def predictions(model: ModelLike, batch: TokenBatch) -> Int[Tensor, " batch"]:
     """The token each row is answered with: the most likely of the whole vocabulary."""
     return answer_logits(model, batch).argmax(-1)
 
 
-def accuracy(model: HookedTransformer, batch: TokenBatch) -> Proportion:
+def accuracy(model: ModelLike, batch: TokenBatch) -> Proportion:
     """Share of right answers with its 95% Wilson interval over rows.
 
     Cost: one forward to the answer position; at tiny, 1,000 rows take under half a second on 2 cores.
     """
-    right = int((predictions(model, batch) == batch.answer).sum())
+    right = int((predictions(model, batch).cpu() == batch.answer.cpu()).sum())
     return proportion(right, len(batch))

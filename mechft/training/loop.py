@@ -1,10 +1,9 @@
-"""The training loop: batches that are a function of the step, a loss, AdamW, evaluations, checkpoints."""
+"""The training loop: batches that are a function of the step, a loss, evaluations, checkpoints."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,35 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mechft.errors import (
-    CheckpointError,
-    OutputExistsError,
-    TrainingDivergedError,
-    unknown_name,
-)
-from mechft.models.checkpoint import load_checkpoint, save_checkpoint
+from mechft.errors import unknown_name
+from mechft.models.build import fingerprint
 from mechft.models.fused import fused_logits
+from mechft.models.hook_points import device_of
 from mechft.randomness import generator
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.training.config import TrainConfig
-from mechft.training.evaluation import accuracy
+from mechft.training.interrupt import deferred_interrupt
 from mechft.training.progress import Progress
-from mechft.training.schedule import warmup_cosine
+from mechft.training.run import Run
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-HISTORY_COLUMNS = (
-    "step",
-    "learning_rate",
-    "train_loss",
-    "evaluation",
-    "accuracy",
-    "ci_low",
-    "ci_high",
-    "n",
-)
-CHECKPOINT_FILE = "checkpoint.safetensors"
 _BATCHES_PER_DRAW = 8  # drawing several batches at once costs a third of drawing each
 
 
@@ -62,9 +46,10 @@ def train(
         config: How to train.
         evaluations: Batches to measure accuracy on, by name, at ``config.evaluate_at``.
         directory: Where to keep checkpoints. A run found there with the same config and identity is
-            resumed, and gives the same bits as one that never stopped; another run is refused.
+            resumed, and gives the same bits as one that never stopped; another run is refused: one
+            with other settings, start weights, data, evaluations or ``identity``.
         label: What the progress bar says.
-        identity: JSON values that say what this run is (start model, data); compared on resuming.
+        identity: Further JSON values that say what this run is; compared on resuming.
 
     Returns:
         One record per evaluation and moment: step, learning_rate, train_loss (of the step before;
@@ -72,34 +57,43 @@ def train(
 
     Raises:
         OutputExistsError: If ``directory`` holds another run.
-        TrainingDivergedError: If the loss is not finite; names the step and the last checkpoint.
-        KeyboardInterrupt: Passed on, after a checkpoint has been written.
+        TrainingDivergedError: If loss or gradient is not finite; names the step and the last checkpoint.
+        KeyboardInterrupt: On Ctrl-C, after the step under way has been finished and saved.
     """
     evaluations = evaluations or {}
     if config.stop_at is not None and config.stop_at[0] not in evaluations:
         raise unknown_name("evaluation to stop at", config.stop_at[0], evaluations)
-    run = _Run(model, config, evaluations, directory, dict(identity or {}))
+    run = Run(
+        model, config, evaluations, directory, _identity(model, source, config, identity or {})
+    )
     run.resume()
     bar = Progress(label, config.steps, run.step)
-    try:
-        if run.step == 0:
-            bar.evaluated(run.evaluate(math.nan))
-        for batch in () if run.finished else _batches(source, config, run.step):
-            loss = run.advance(batch)
-            bar.step(loss)
-            if run.step in config.evaluate_at:
-                bar.evaluated(run.evaluate(loss))
-            if run.step % config.checkpoint_every == 0:
-                run.save()
-            if run.finished:
-                break
-        run.save()
-    except KeyboardInterrupt:
-        run.save()
-        raise
-    finally:
-        bar.close()
+    with deferred_interrupt() as interrupted:
+        try:
+            if not run.history:
+                bar.evaluated(run.evaluate(math.nan))
+            for batch in () if run.finished else _batches(source, config, run.step):
+                loss = run.advance(batch_loss(model, batch, config))
+                bar.step(loss)
+                if run.step in config.evaluate_at:
+                    bar.evaluated(run.evaluate(loss))
+                if run.finished or interrupted() or run.step % config.checkpoint_every == 0:
+                    run.save()
+                if run.finished or interrupted():
+                    break
+        finally:
+            bar.close()
+    if interrupted() and not run.finished:
+        raise KeyboardInterrupt
     return run.history
+
+
+def _identity(
+    model: HookedTransformer, source: Source, config: TrainConfig, further: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What makes a run this one: start weights, a sample of the data, and what the caller adds."""
+    sample = source.sample(4, generator(config.seed, "identity"))
+    return {"start": fingerprint(model), "data": sample.digest(), **further}
 
 
 def _batches(source: Source, config: TrainConfig, first: int) -> Iterator[TokenBatch]:
@@ -114,7 +108,8 @@ def _batches(source: Source, config: TrainConfig, first: int) -> Iterator[TokenB
 
 
 def batch_loss(model: HookedTransformer, batch: TokenBatch, config: TrainConfig) -> Tensor:
-    """The loss a step descends, through the fused forward."""
+    """The loss a step descends, through the fused forward, on the model's device."""
+    batch = batch.to(device_of(model))
     if config.loss == "answer":
         asked = torch.tensor([batch.answer_position])
         return F.cross_entropy(fused_logits(model, batch.tokens, asked)[:, 0], batch.answer)
@@ -124,145 +119,3 @@ def batch_loss(model: HookedTransformer, batch: TokenBatch, config: TrainConfig)
         answer = F.cross_entropy(logits[:, batch.answer_position], batch.answer)
         loss = loss + config.answer_weight * answer
     return loss
-
-
-class _Run:
-    """A run in progress: everything a checkpoint has to hold."""
-
-    def __init__(
-        self,
-        model: HookedTransformer,
-        config: TrainConfig,
-        evaluations: Mapping[str, TokenBatch],
-        directory: str | Path | None,
-        identity: dict[str, Any],
-    ) -> None:
-        self.model, self.config, self.evaluations = model, config, evaluations
-        self.path = None if directory is None else Path(directory) / CHECKPOINT_FILE
-        self.identity = _as_json({"config": asdict(config), **identity})
-        self.step = 0
-        self.stopped = False
-        self.history: list[dict[str, Any]] = []
-        self.names = [name for name, _ in model.named_parameters()]
-        self.parameters = list(model.parameters())
-        matrices = [p for p in self.parameters if p.dim() > 1]
-        others = [p for p in self.parameters if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=config.betas,
-            fused=True,
-        )
-
-    @property
-    def finished(self) -> bool:
-        return self.stopped or self.step >= self.config.steps
-
-    def advance(self, batch: TokenBatch) -> float:
-        """Take one step; returns its loss."""
-        rate = self._rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = batch_loss(self.model, batch, self.config)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            kept = "none was written" if self.path is None else f"the last good one is {self.path}"
-            raise TrainingDivergedError(
-                f"The loss became {value} at step {self.step + 1} of {self.config.steps} (learning "
-                f"rate {rate:.2g}). Checkpoint: {kept}. Lower the learning rate."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
-        self.optimizer.step()
-        self.step += 1
-        return value
-
-    def _rate(self, step: int) -> float:
-        c = self.config
-        return warmup_cosine(step, c.steps, c.learning_rate, c.warmup_fraction, c.final_fraction)
-
-    def evaluate(self, loss: float) -> dict[str, Any]:
-        """Measure every evaluation and add it to the history."""
-        results = {name: accuracy(self.model, batch) for name, batch in self.evaluations.items()}
-        self.history += [
-            {
-                "step": self.step,
-                "learning_rate": self._rate(max(0, self.step - 1)),
-                "train_loss": None if math.isnan(loss) else loss,
-                "evaluation": name,
-                "accuracy": result.value,
-                "ci_low": result.low,
-                "ci_high": result.high,
-                "n": result.n,
-            }
-            for name, result in results.items()
-        ]
-        if self.config.stop_at is not None:
-            name, threshold = self.config.stop_at
-            self.stopped = results[name].value >= threshold
-        return results
-
-    def save(self) -> None:
-        if self.path is None:
-            return
-        extra = {
-            f"{name}.{key}": value
-            for name, parameter in zip(self.names, self.parameters, strict=True)
-            for key, value in self.optimizer.state[parameter].items()
-        }
-        description = {
-            "identity": self.identity,
-            "step": self.step,
-            "stopped": self.stopped,
-            "history": self.history,
-        }
-        save_checkpoint(self.path, self.model, description, extra)
-
-    def resume(self) -> None:
-        """Continue from the checkpoint in the folder, if there is one of this very run."""
-        if self.path is None or not self.path.exists():
-            return
-        found = load_checkpoint(self.path)
-        if "identity" not in found.description:
-            raise CheckpointError(f"{self.path} is a finished model, not a run that can go on.")
-        theirs = found.description["identity"]
-        if theirs != self.identity:
-            different = sorted(_differences(theirs, self.identity))
-            raise OutputExistsError(
-                f"{self.path.parent} holds another run: {'; '.join(different[:4])}. It was left as "
-                "it is. Choose another folder, or remove this one."
-            )
-        self.step = found.description["step"]
-        self.stopped = found.description["stopped"]
-        self.history = found.description["history"]
-        with torch.no_grad():
-            for name, parameter in found.model.named_parameters():
-                self.model.get_parameter(name).copy_(parameter)
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            prefix = f"{name}."
-            state = {
-                key.removeprefix(prefix): value
-                for key, value in found.extra.items()
-                if key.startswith(prefix) and "." not in key.removeprefix(prefix)
-            }
-            if state:
-                self.optimizer.state[parameter] = state
-
-
-def _as_json(value: Any) -> Any:
-    """The value as it reads back from JSON (tuples become lists), so that runs can be compared."""
-    import json
-
-    return json.loads(json.dumps(value))
-
-
-def _differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in theirs.keys() | ours.keys():
-            yield from _differences(theirs.get(key), ours.get(key), f"{path}.{key}".lstrip("."))
-    elif theirs != ours:
-        yield f"{path} is {theirs!r} there and {ours!r} here"

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mechft.errors import require
 from mechft.models import build
-from mechft.randomness import derive_seed, generator
+from mechft.models.build import ModelConfig
+from mechft.randomness import derive_seed
 from mechft.tasks import pcfg_config
 from mechft.tasks.batch import Source, TokenBatch
-from mechft.tasks.correlation import Correlation
+from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg import PCFGTask
 from mechft.tasks.pcfg_config import PCFGConfig
-from mechft.training.config import TrainConfig, geometric_steps, learning_rate
+from mechft.training.behaviour import EVALUATION_SIZE, behaviour_queries, evaluation_batches
+from mechft.training.config import TrainConfig, geometric_steps, learning_rate_value
 from mechft.training.loop import train
-from mechft.training.trained import Trained
-
-if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
-
-EVALUATION_SIZE = 500  # rows of each evaluation while training: intervals of at most ±4.4 points
+from mechft.training.trained import MODEL_FILE, Trained, save
 
 PRETRAINING_STEPS = {"tiny": 2000, "small": 10_000, "paper": 200_000}
 """Pretraining steps by preset. Paper: 10K to 200K; its main text has 200K."""
@@ -33,8 +28,10 @@ def pretrain(
     preset: str = "tiny",
     prior: str = "low",
     *,
+    task: PCFGConfig | None = None,
+    model: ModelConfig | None = None,
     steps: int | None = None,
-    peak_learning_rate: float = 1e-3,
+    learning_rate: float = 1e-3,
     batch_size: int = 96,
     seed: int = 0,
     directory: str | Path | None = None,
@@ -45,11 +42,13 @@ def pretrain(
     Args:
         preset: Size of task and model: "tiny", "small" or "paper".
         prior: Operand prior: "low", "medium", "high" … or "never_a" for the Scr.+FT control's start.
+        task: A task of your own instead of the preset's; ``prior`` is then not used.
+        model: A shape of your own instead of the preset's.
         steps: Optimiser steps; the preset's number by default.
-        peak_learning_rate: Paper: 1e-3.
+        learning_rate: Peak rate. Paper: 1e-3.
         batch_size: Paper: 96.
         seed: Seed of weights, batches and evaluations.
-        directory: Where to keep checkpoints, to be resumed by the same call.
+        directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         name: What tables call the model; "pcfg-PRESET-PRIOR" by default.
 
     Raises:
@@ -58,31 +57,31 @@ def pretrain(
 
     Cost: tiny takes 5 to 10 minutes on 2 cores.
     """
-    config = pcfg_config.preset(preset, prior)
+    config = task or pcfg_config.preset(preset, prior)
     steps = PRETRAINING_STEPS[preset] if steps is None else steps
     train_config = TrainConfig(
         steps=steps,
-        learning_rate=peak_learning_rate,
+        learning_rate=learning_rate_value(learning_rate),
         batch_size=batch_size,
         loss="next_token",
         seed=derive_seed(seed, "pretrain"),
         evaluate_at=tuple(sorted({0, steps, *range(0, steps, max(1, steps // 10))})),
     )
-    task = PCFGTask(config)
-    model_config = build.preset(preset, len(task.vocabulary), task.sample_length - 1)
-    model = build.build_model(model_config, seed=derive_seed(seed, "weights"))
-    start = Trained(model, task, name=name or f"pcfg-{preset}-{prior.replace('_', '-')}")
+    made = PCFGTask(config)
+    shape = model or build.preset(preset, len(made.vocabulary), made.sample_length - 1)
+    weights = build.build_model(shape, seed=derive_seed(seed, "weights"))
+    start = Trained(weights, made, name=name or f"pcfg-{preset}-{prior.replace('_', '-')}")
     queries = {
-        f"{family}({operand})": task.query(family, operand)
+        f"{family}({operand})": made.query(family, operand)
         for family, operand in _pretraining_queries(config)
     }
-    facts = {"recipe": "pretrain", "preset": preset, "prior": prior, "seed": seed}
     evaluations = evaluation_batches(queries, seed)
-    return _run(start, task.pretraining(), train_config, evaluations, facts, directory)
+    facts = {"recipe": "pretrain", "preset": preset, "prior": prior, "seed": seed}
+    return _run(start, made.pretraining(), train_config, evaluations, facts, directory)
 
 
 def _pretraining_queries(config: PCFGConfig) -> list[tuple[str, str]]:
-    """What to watch while pretraining: counting each letter, and each other family's usual operand."""
+    """What to watch while pretraining: counting each letter, each other family's usual operand."""
     usual = "abc"[max(range(3), key=lambda i: config.operand_prior[i])]
     rest = {"CC": usual * 2, "I": usual, "IC": usual * 2, "T": "NULL"}
     counting = [("C", letter) for letter in "abc"] if "C" in config.families else []
@@ -113,17 +112,17 @@ def finetune(
     Args:
         base: The model to start from; it stays as it is.
         operand: O_FT, asked for in every sample.
-        family: Task family, "C" (Counter) or "I" (Indexer).
+        family: Task family, "C" (Counter) or "I" (Indexer); another with ``train_correlation=None``.
         train_correlation: C_Tr, the probability that r(x, O_FT) − r(x, O_PT) = ``offset`` holds in a
             training string; None for plain grammar strings.
         offset: q.
         pretraining_operand: O_PT, whose fate is watched.
         learning_rate: Peak rate, or "L", "M", "S" (1e-4, 1e-5, 1e-6).
-        steps: Optimiser steps. Paper: 10,000; 400 suffice at tiny.
+        steps: Optimiser steps. Paper: 10,000; 200 to 400 suffice at tiny.
         batch_size: Paper: 96.
         seed: Seed of batches and evaluations.
         evaluation_size: Rows of each evaluation during the run.
-        directory: Where to keep checkpoints, to be resumed by the same call.
+        directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         name: What tables call the model.
 
     Raises:
@@ -131,14 +130,13 @@ def finetune(
         ConfigError: If the correlation cannot be planted, or a number is out of range.
         OutputExistsError: If ``directory`` holds another run.
 
-    Cost: at tiny, 400 steps take 20 to 60 s on 2 cores.
+    Cost: at tiny, 400 steps take about a minute on 2 cores.
     """
-    task = base.task
+    contrast = Contrast(family, pretraining_operand, operand, offset)
     correlation = None
     if train_correlation is not None:
-        correlation = Correlation(train_correlation, offset, pretraining_operand, operand)
-    source = task.query(family, operand, correlation)
-    config = _finetuning_config(learning_rate, steps, batch_size, seed, "finetune")
+        correlation = contrast.correlation(train_correlation)
+    source = base.task.query(family, operand, correlation)
     facts = {
         "recipe": "finetune",
         "family": family,
@@ -148,21 +146,24 @@ def finetune(
         "offset": offset,
         "seed": seed,
     }
+    evaluations = evaluation_batches(behaviour_queries(base.task, contrast), seed, evaluation_size)
+    config = TrainConfig(
+        steps=steps,
+        learning_rate=learning_rate_value(learning_rate),
+        batch_size=batch_size,
+        seed=derive_seed(seed, "finetune"),
+        evaluate_at=geometric_steps(steps),
+    )
     start = base.renamed(name or f"{base.name}+ft")
-    queries = behaviour_queries(task, family, pretraining_operand, operand, offset)
-    evaluations = evaluation_batches(queries, seed, evaluation_size)
     return _run(start, source, config, evaluations, facts, directory)
 
 
 def reverse_finetune(
     model: Trained,
-    operand: str = "a",
     *,
-    family: str = "C",
-    finetuning_operand: str = "b",
-    offset: int = 1,
+    contrast: Contrast | None = None,
     learning_rate: str | float = 3e-5,
-    steps: int = 200,
+    steps: int = 400,
     batch_size: int = 96,
     seed: int = 0,
     stop_at: float | None = None,
@@ -172,98 +173,114 @@ def reverse_finetune(
 ) -> Trained:
     """Fine-tune a copy back on the pretraining task: reFT (Jain et al., Sec. 4 and App. D).
 
-    Given a model that never was asked for ``operand``, the same call is the Scr.+FT control.
+    Trains on the pretraining operand, on plain grammar strings, and watches what returns
+    ("acc_pt_cte0") and what goes ("acc_ft_cte1").
 
     Args:
-        model: The fine-tuned model, or a control's start; it stays as it is.
-        operand: O_PT, asked for in every sample, on plain grammar strings.
-        family: Task family.
-        finetuning_operand: O_FT, whose fate is watched.
-        offset: q of the strings on which both are watched.
+        model: The fine-tuned model; it stays as it is.
+        contrast: Which operand to go back to and which to watch beside it; by default the ones
+            ``model`` was fine-tuned with.
         learning_rate: Peak rate; the paper's is smaller than in fine-tuning, hence 3e-5 by default.
-        steps: Optimiser steps.
+        steps: Optimiser steps of the whole schedule.
         batch_size: Paper: 96.
         seed: Seed of batches and evaluations.
-        stop_at: Accuracy on O_PT (``acc_pt_cte0``) at which to stop early.
+        stop_at: Accuracy on O_PT at which to stop early.
         evaluation_size: Rows of each evaluation during the run.
-        directory: Where to keep checkpoints, to be resumed by the same call.
+        directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         name: What tables call the model.
 
     Raises:
         As ``finetune``.
 
-    Cost: as ``finetune``.
+    Cost: at tiny, 400 steps take about a minute on 2 cores; a wrapper is usually gone after 60.
     """
-    task = model.task
-    config = _finetuning_config(learning_rate, steps, batch_size, seed, "reverse_finetune")
-    if stop_at is not None:
-        require(0 <= stop_at <= 1, f"stop_at is an accuracy in 0..1; got {stop_at}.")
-        config = replace(config, stop_at=("acc_pt_cte0", stop_at))
-    facts = {"recipe": "reverse_finetune", "family": family, "operand": operand, "seed": seed}
+    contrast = contrast or model.contrast
+    queries = behaviour_queries(model.task, contrast)
+    names = [name for name in ("acc_pt_cte0", "acc_ft_cte1") if name in queries]
+    watched = {name: queries[name] for name in names or queries}
+    config = TrainConfig(
+        steps=steps,
+        learning_rate=learning_rate_value(learning_rate),
+        batch_size=batch_size,
+        seed=derive_seed(seed, "reverse_finetune"),
+        evaluate_at=geometric_steps(steps, per_decade=8),
+        stop_at=None if stop_at is None else (next(iter(watched)), stop_at),
+    )
+    facts = {
+        "recipe": "reverse_finetune",
+        "family": contrast.family,
+        "operand": contrast.pretraining_operand,
+        "finetuning_operand": contrast.finetuning_operand,
+        "offset": contrast.offset,
+        "seed": seed,
+    }
+    source = model.task.query(contrast.family, contrast.pretraining_operand)
     start = model.renamed(name or f"{model.name}+reft")
-    queries = behaviour_queries(task, family, operand, finetuning_operand, offset)
-    evaluations = evaluation_batches(queries, seed, evaluation_size)
-    return _run(start, task.query(family, operand), config, evaluations, facts, directory)
+    evaluations = evaluation_batches(watched, seed, evaluation_size)
+    return _run(start, source, config, evaluations, facts, directory)
+
+
+def fresh(like: Trained, seed: int = 0, name: str = "Scr.") -> Trained:
+    """A freshly initialised model of the same shape and task: the start of the Scr. control.
+
+    ``reverse_finetune(fresh(base), learning_rate=1e-3)`` is Scr. (from scratch on O_PT alone), and
+    ``reverse_finetune(load("pcfg-tiny-never-a"))`` is Scr.+FT: pretrained alike, O_PT never asked for.
+    """
+    weights = build.build_model(build.model_config(like.model), seed=derive_seed(seed, "scratch"))
+    return Trained(weights, like.task, ({"recipe": "fresh", "seed": seed},), name=name)
 
 
 def scratch(
-    like: Trained,
-    operand: str = "a",
-    *,
-    learning_rate: str | float = 1e-3,
-    seed: int = 0,
-    **settings: Any,
+    like: Trained, *, learning_rate: str | float = 1e-3, seed: int = 0, steps: int = 2000
 ) -> Trained:
-    """The Scr. control: a freshly initialised model of the same shape, trained on O_PT alone.
+    """The Scr. control (App. E.4): a model of the same shape, from nothing, on O_PT alone.
 
     Args:
-        like: A model whose shape and task are taken; nothing else of it is.
-        operand: O_PT.
+        like: The fine-tuned model it is a control for; gives shape, task and contrast, no weights.
         learning_rate: Peak rate; the pretraining rate by default.
         seed: Seed of weights, batches and evaluations.
-        **settings: As in ``reverse_finetune``.
+        steps: Optimiser steps.
     """
-    fresh = build.build_model(build.model_config(like.model), seed=derive_seed(seed, "scratch"))
-    start = Trained(fresh, like.task, name="Scr.")
     return reverse_finetune(
-        start, operand, learning_rate=learning_rate, seed=seed, name="Scr.", **settings
+        fresh(like, seed),
+        contrast=like.contrast,
+        learning_rate=learning_rate,
+        steps=steps,
+        seed=seed,
+        name="Scr.",
     )
 
 
-def behaviour_queries(
-    task: PCFGTask,
-    family: str = "C",
-    pretraining_operand: str = "a",
-    finetuning_operand: str = "b",
-    offset: int = 1,
-) -> dict[str, Source]:
-    """The four questions of the paper's tables: O_PT and O_FT at C_Te = 0 and 1."""
-    operands = {"pt": pretraining_operand, "ft": finetuning_operand}
-    return {
-        f"acc_{which}_cte{test}": task.query(
-            family, operand, Correlation(test, offset, pretraining_operand, finetuning_operand)
-        )
-        for which, operand in operands.items()
-        for test in (0, 1)
-    }
+def scratch_finetune(
+    start: Trained,
+    *,
+    contrast: Contrast | None = None,
+    learning_rate: str | float = 3e-5,
+    steps: int = 400,
+    batch_size: int = 96,
+    seed: int = 0,
+    stop_at: float | None = None,
+    evaluation_size: int = EVALUATION_SIZE,
+    directory: str | Path | None = None,
+) -> Trained:
+    """The Scr.+FT control: reFT's training on a model that was never asked for O_PT.
 
-
-def evaluation_batches(
-    queries: Mapping[str, Source], seed: int, size: int = EVALUATION_SIZE
-) -> dict[str, TokenBatch]:
-    """One fixed batch a query, drawn from streams that no training batch uses."""
-    return {n: q.sample(size, generator(seed, "evaluate", n)) for n, q in queries.items()}
-
-
-def _finetuning_config(
-    rate: str | float, steps: int, batch_size: int, seed: int, stream: str
-) -> TrainConfig:
-    return TrainConfig(
+    Args:
+        start: A model pretrained without O_PT, such as the bundled "pcfg-tiny-never-a".
+        contrast, learning_rate, steps, batch_size, seed, stop_at, evaluation_size, directory: As in
+            ``reverse_finetune``; give both the same, or they cannot be compared.
+    """
+    return reverse_finetune(
+        start,
+        contrast=contrast,
+        learning_rate=learning_rate,
         steps=steps,
-        learning_rate=learning_rate(rate),
         batch_size=batch_size,
-        seed=derive_seed(seed, stream),
-        evaluate_at=geometric_steps(steps),
+        seed=seed,
+        stop_at=stop_at,
+        evaluation_size=evaluation_size,
+        directory=directory,
+        name="Scr.+FT",
     )
 
 
@@ -283,24 +300,18 @@ def _run(
         evaluations=evaluations,
         directory=directory,
         label=start.name,
-        identity={**facts, "task": start.task.to_dict(), "start": fingerprint(start.model)},
+        identity={**facts, "task": start.task.to_dict()},
     )
     last = max(record["step"] for record in records)
-    final = {r["evaluation"]: r["accuracy"] for r in records if r["step"] == last}
     entry = {
         **facts,
         "learning_rate": config.learning_rate,
         "steps": config.steps,
         "batch_size": config.batch_size,
-        "final": final,
+        "final": {r["evaluation"]: r["accuracy"] for r in records if r["step"] == last},
     }
-    return Trained(model, start.task, (*start.lineage, entry), tuple(records), start.name)
-
-
-def fingerprint(model: HookedTransformer) -> str:
-    """A short hash of a model's weights: the same weights, the same name."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, parameter in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    lineage = (*start.lineage, entry)
+    trained = replace(start, model=model, lineage=lineage, records=tuple(records))
+    if directory is not None and not (Path(directory) / MODEL_FILE).exists():
+        save(trained, Path(directory) / MODEL_FILE)
+    return trained

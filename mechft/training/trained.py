@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechft.errors import CheckpointError
+from mechft.errors import (
+    CheckpointError,
+    MechftError,
+    OutputExistsError,
+    require,
+    unknown_name,
+)
 from mechft.models.bundled import bundled_path
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
+from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg import PCFGTask
-from mechft.training.loop import HISTORY_COLUMNS
+from mechft.training.run import HISTORY_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformer_lens import HookedTransformer
+
+MODEL_FILE = "model.safetensors"  # what a finished recipe leaves in its folder
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,34 @@ class Trained:
 
         return pd.DataFrame(list(self.records), columns=list(HISTORY_COLUMNS))
 
+    @property
+    def contrast(self) -> Contrast:
+        """What the last fine-tuning set against what; the paper's (count a against b) if none did."""
+        for entry in reversed(self.lineage):
+            if entry["recipe"] == "finetune":
+                return Contrast(
+                    entry["family"],
+                    entry["pretraining_operand"],
+                    entry["operand"],
+                    entry["offset"],
+                )
+        return Contrast()
+
+    def revival(self, threshold: float = 0.95, evaluation: str = "acc_pt_cte0") -> int | None:
+        """First evaluated step of the last training from which an accuracy stays at a threshold.
+
+        Returns:
+            The step, or None if the run ended below it.
+
+        Raises:
+            UnknownNameError: If the run did not measure ``evaluation``; lists what it did.
+        """
+        rows = [r for r in self.records if r["evaluation"] == evaluation]
+        if not rows:
+            known = dict.fromkeys(r["evaluation"] for r in self.records)
+            raise unknown_name("evaluation", evaluation, known)
+        return steps_to([r["step"] for r in rows], [r["accuracy"] for r in rows], threshold)
+
     def renamed(self, name: str) -> Trained:
         """The same model under another name for tables and figures."""
         return replace(self, name=name)
@@ -52,15 +90,30 @@ class Trained:
         return f"<b>{self.name}</b>: {steps}<br>{self.history.tail(8).to_html(index=False)}"
 
 
+def steps_to(steps: Sequence[int], accuracies: Sequence[float], threshold: float) -> int | None:
+    """The first of ``steps`` from which on no accuracy is below ``threshold``; None if the last is.
+
+    Staying there is asked for because a single evaluation can pass a threshold by luck.
+    """
+    require(0 < threshold <= 1, f"A threshold is an accuracy in (0, 1]; got {threshold}.")
+    reached = None
+    for step, value in zip(steps, accuracies, strict=True):
+        if value < threshold:
+            reached = None
+        elif reached is None:
+            reached = int(step)
+    return reached
+
+
 def save(trained: Trained, path: str | Path) -> Path:
     """Write a trained model with its task, lineage, history and package versions to one file.
 
     Raises:
-        FileExistsError: If the file exists; nothing is overwritten.
+        OutputExistsError: If the file exists; nothing is overwritten.
     """
     path = Path(path)
     if path.exists():
-        raise FileExistsError(f"{path} exists and is not overwritten. Choose another name.")
+        raise OutputExistsError(f"{path} exists and is not overwritten. Choose another name.")
     description = {
         "name": trained.name,
         "task": trained.task.to_dict(),
@@ -75,7 +128,8 @@ def load(name_or_path: str | Path) -> Trained:
     """A bundled model by name, or one that ``save`` wrote by path.
 
     Args:
-        name_or_path: "pcfg-tiny-low" and the like (``mechft zoo list``), or a ``.safetensors`` file.
+        name_or_path: "pcfg-tiny-low" and the like (``mechft zoo list``), a file ``save`` wrote, or the
+            ``directory`` of a recipe that has finished.
 
     Raises:
         UnknownNameError: If it is neither a bundled name nor a file; lists the names.
@@ -84,24 +138,42 @@ def load(name_or_path: str | Path) -> Trained:
     Cost: some seconds for the first call in a process (importing TransformerLens), then 0.1 s.
     """
     path = Path(name_or_path)
+    if path.is_dir() and (path / MODEL_FILE).is_file():
+        path = path / MODEL_FILE
     if not path.is_file():
         if path.suffix == ".safetensors" or len(path.parts) > 1:
-            raise CheckpointError(f"There is no checkpoint file at {path}.")
+            raise CheckpointError(
+                f"There is no checkpoint file at {path}, nor a finished run's {MODEL_FILE} in it."
+            )
         path = bundled_path(str(name_or_path))
     found = load_checkpoint(path)
-    if "task" not in found.description:
-        raise CheckpointError(
-            f"{path} is the checkpoint of a run in progress. Let the run finish (start it again with "
-            "the same folder), then load what it saves."
-        )
     description = found.description
-    return Trained(
-        found.model,
-        PCFGTask.from_dict(description["task"]),
-        tuple(description["lineage"]),
-        tuple(description["history"]),
-        description["name"],
-    )
+    if "identity" in description:
+        raise CheckpointError(
+            f"{path} is the state of a training run. A finished run's folder holds {MODEL_FILE} beside "
+            "it: load that, or the folder; start an unfinished one again to finish it."
+        )
+    try:
+        task = PCFGTask.from_dict(description["task"])
+        trained = Trained(
+            found.model,
+            task,
+            tuple(description["lineage"]),
+            tuple(description["history"]),
+            description["name"],
+        )
+    except (KeyError, TypeError, MechftError) as error:
+        raise CheckpointError(
+            f"{path} holds weights but not the task and history that save() writes with them "
+            f"({error}). Load it with mechft.models.checkpoint.load_checkpoint instead."
+        ) from error
+    cfg = found.model.cfg
+    if cfg.d_vocab != len(task.vocabulary) or cfg.n_ctx < task.sample_length - 1:
+        raise CheckpointError(
+            f"{path}: its model has {cfg.d_vocab} tokens and inputs of {cfg.n_ctx}, its task needs "
+            f"{len(task.vocabulary)} and {task.sample_length - 1}. They were not made for each other."
+        )
+    return trained
 
 
 def package_versions() -> dict[str, str]:

@@ -1,0 +1,30 @@
+"""What a fine-tuning sets against what: the operand a model knew, and the one it is taught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mechft.tasks.correlation import Correlation
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The two questions whose answers a study watches.
+
+    Attributes:
+        family: Task family of both.
+        pretraining_operand: O_PT, the capability whose fate is in question.
+        finetuning_operand: O_FT, what fine-tuning teaches.
+        offset: q of the correlation r(x, O_FT) − r(x, O_PT) = q.
+    """
+
+    family: str = "C"
+    pretraining_operand: str = "a"
+    finetuning_operand: str = "b"
+    offset: int = 1
+
+    def correlation(self, probability: float) -> Correlation:
+        """The correlation between the two operands, holding with this probability."""
+        return Correlation(
+            probability, self.offset, self.pretraining_operand, self.finetuning_operand
+        )

@@ -1,0 +1,210 @@
+"""The state of a training run: one optimiser step, one evaluation, one checkpoint at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mechft.errors import CheckpointError, OutputExistsError, TrainingDivergedError
+from mechft.models.checkpoint import load_checkpoint, save_checkpoint
+from mechft.statistics import Proportion
+from mechft.tasks.batch import TokenBatch
+from mechft.training.config import TrainConfig
+from mechft.training.evaluation import accuracy
+from mechft.training.schedule import warmup_cosine
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+HISTORY_COLUMNS = (
+    "step",
+    "learning_rate",
+    "train_loss",
+    "evaluation",
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "n",
+)
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+class Run:
+    """A run in progress: model, optimiser, history, and the checkpoint that holds them all.
+
+    Attributes:
+        step: Steps taken.
+        stopped: Whether ``stop_at`` was reached.
+        history: Records of the evaluations so far.
+    """
+
+    def __init__(
+        self,
+        model: HookedTransformer,
+        config: TrainConfig,
+        evaluations: Mapping[str, TokenBatch],
+        directory: str | Path | None,
+        identity: dict[str, Any],
+    ) -> None:
+        self.model, self.config, self.evaluations = model, config, evaluations
+        self.path = None if directory is None else Path(directory) / CHECKPOINT_FILE
+        digests = {name: batch.digest() for name, batch in evaluations.items()}
+        self.identity = _as_json({"config": asdict(config), "evaluations": digests, **identity})
+        self.saved_step: int | None = None
+        self.step = 0
+        self.stopped = False
+        self.history: list[dict[str, Any]] = []
+        self.names = [name for name, _ in model.named_parameters()]
+        self.parameters = list(model.parameters())
+        matrices = [p for p in self.parameters if p.dim() > 1]
+        others = [p for p in self.parameters if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=True,
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.stopped or self.step >= self.config.steps
+
+    def advance(self, loss: Tensor) -> float:
+        """Take one step down ``loss``; returns its value.
+
+        Raises:
+            TrainingDivergedError: If loss or gradient is not finite; the weights are still good.
+        """
+        rate = self._rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        value = float(loss.detach())
+        self._check_finite("loss", value, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+        self._check_finite("gradient's norm", float(norm), rate)
+        self.optimizer.step()
+        self.step += 1
+        return value
+
+    def _check_finite(self, what: str, value: float, rate: float) -> None:
+        if math.isfinite(value):
+            return
+        kept = "none was written yet"
+        if self.saved_step is not None:
+            kept = f"the last good one, of step {self.saved_step}, is {self.path}"
+        raise TrainingDivergedError(
+            f"The {what} became {value} at step {self.step + 1} of {self.config.steps} (learning rate "
+            f"{rate:.2g}). Checkpoint: {kept}. Lower the learning rate."
+        )
+
+    def _rate(self, step: int) -> float:
+        c = self.config
+        return warmup_cosine(step, c.steps, c.learning_rate, c.warmup_fraction, c.final_fraction)
+
+    def evaluate(self, loss: float) -> dict[str, Proportion]:
+        """Measure every evaluation and add it to the history."""
+        results = {name: accuracy(self.model, batch) for name, batch in self.evaluations.items()}
+        self.history += [
+            {
+                "step": self.step,
+                "learning_rate": self._rate(max(0, self.step - 1)),
+                "train_loss": None if math.isnan(loss) else loss,
+                "evaluation": name,
+                "accuracy": result.value,
+                "ci_low": result.low,
+                "ci_high": result.high,
+                "n": result.n,
+            }
+            for name, result in results.items()
+        ]
+        if self.config.stop_at is not None:
+            name, threshold = self.config.stop_at
+            self.stopped = results[name].value >= threshold
+        return results
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is a folder for it."""
+        if self.path is None:
+            return
+        extra = {
+            f"{name}.{key}": value
+            for name, parameter in zip(self.names, self.parameters, strict=True)
+            for key, value in self.optimizer.state[parameter].items()
+        }
+        description = {
+            "identity": self.identity,
+            "environment": _environment(),
+            "step": self.step,
+            "stopped": self.stopped,
+            "history": self.history,
+        }
+        save_checkpoint(self.path, self.model, description, extra)
+        self.saved_step = self.step
+
+    def resume(self) -> None:
+        """Continue from the checkpoint in the folder, if there is one of this very run."""
+        if self.path is None or not self.path.exists():
+            return
+        found = load_checkpoint(self.path)
+        if "identity" not in found.description:
+            raise CheckpointError(f"{self.path} is a finished model, not a run that can go on.")
+        theirs = found.description["identity"]
+        if theirs != self.identity:
+            different = sorted(_differences(theirs, self.identity))
+            raise OutputExistsError(
+                f"{self.path.parent} holds another run: {'; '.join(different[:4])}. It was left as "
+                "it is. Choose another folder, or remove this one."
+            )
+        if found.description.get("environment") != _environment():
+            warnings.warn(
+                f"This run began with {found.description.get('environment')} and goes on with "
+                f"{_environment()}: its bits may differ from an undisturbed run's.",
+                stacklevel=4,
+            )
+        self.step = self.saved_step = found.description["step"]
+        self.stopped = found.description["stopped"]
+        self.history = found.description["history"]
+        with torch.no_grad():
+            for name, parameter in found.model.named_parameters():
+                self.model.get_parameter(name).copy_(parameter)
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            prefix = f"{name}."
+            state = {
+                key.removeprefix(prefix): value.to(parameter.device)
+                for key, value in found.extra.items()
+                if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+            }
+            if state:
+                self.optimizer.state[parameter] = state
+
+
+def _as_json(value: Any) -> Any:
+    """The value as it reads back from JSON (tuples become lists), so that runs can be compared."""
+    return json.loads(json.dumps(value))
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in theirs.keys() | ours.keys():
+            yield from _differences(theirs.get(key), ours.get(key), f"{path}.{key}".lstrip("."))
+    elif theirs != ours:
+        yield f"{path} is {theirs!r} there and {ours!r} here"
+
+
+def _environment() -> dict[str, Any]:
+    """What the bits of a run depend on besides its settings."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
