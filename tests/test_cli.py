@@ -46,6 +46,25 @@ def test_zoo_build_is_reproducible_and_keeps_what_is_there(tmp_path: Path) -> No
     assert cli.main([*arguments, str(tmp_path / "one")]) == 0
     assert (tmp_path / "one" / "pcfg-tiny-low.safetensors").stat().st_mtime_ns == before
     assert cli.main([*arguments, str(tmp_path / "one"), "--seed", "1"]) == 1
+    assert {p.name for p in (tmp_path / "one").iterdir()} == {
+        "manifest.json",
+        "pcfg-tiny-low.safetensors",
+    }
+    (tmp_path / "one" / "pcfg-tiny-low.safetensors").write_bytes(b"damaged")
+    assert cli.main([*arguments, str(tmp_path / "one")]) == 1
+
+
+@pytest.mark.parametrize(
+    "foreign", ["manifest.json", "pcfg-tiny-low.safetensors", "runs/precious.txt"]
+)
+def test_zoo_build_leaves_foreign_files_alone(tmp_path: Path, foreign: str) -> None:
+    """Whatever else lies in the folder stays; what is in the way is refused before training."""
+    path = tmp_path / foreign
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"mine": 1}')
+    arguments = ["zoo", "build", "--priors", "low", "--steps", "1", "--out", str(tmp_path)]
+    assert cli.main(arguments) == (0 if foreign.startswith("runs") else 1)
+    assert path.read_text() == '{"mine": 1}'
 
 
 def test_zoo_build_unknown_prior(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from mechft import cli
+from mechft.errors import OutputExistsError
 from mechft.experiments.run_folder import claim_folder
 
 
@@ -88,6 +89,21 @@ def test_other_settings_and_other_folders_are_refused(
     assert cli.main(["demo", "--out", str(tmp_path), "--quick"]) == 1
     assert "holds no run of ours" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_demo_shows_what_it_is_for(tmp_path: Path, seed: int) -> None:
+    """All six expectations hold, at full size (about four minutes a seed)."""
+    assert cli.main(["demo", "--out", str(tmp_path / "run"), "--seed", str(seed)]) == 0
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [check["claim"] for check in found["checks"] if not check["holds"]] == []
+
+
+def test_a_damaged_claim_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[1]")
+    with pytest.raises(OutputExistsError, match="another run"):
+        claim_folder(tmp_path, {"seed": 1})
 
 
 def test_claim_folder(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 import mechft as mf
 from mechft.errors import ConfigError
+from mechft.tasks.pcfg import PCFGTask
 from mechft.training.recipes import finetune
 from mechft.training.trained import Trained
 
@@ -25,6 +29,10 @@ def test_every_result_has_a_figure(trained: Trained) -> None:
         figure = mf.plot(result)
         assert len(figure.data) > 0
         assert "xaxis" in figure.to_plotly_json()["layout"]
+        names = {str(trace.name) for trace in figure.data} | {
+            str(a.text) for a in figure.layout.annotations
+        }
+        assert any("ft" in n or "one" in n or "O_" in n for n in names | {str(figure.layout.title)})
     with pytest.raises(TypeError, match=r"no figure for dict; there is one for ProbeResult"):
         mf.plot({})
 
@@ -33,7 +41,7 @@ def test_curve_shows_accuracy_and_interval(trained: Trained) -> None:
     curve = mf.prune_curve(trained, counts=(0, 2, 5), random_draws=1, score_size=20, test_size=30)
     rows = curve.frame.query("task == 'acc_pt' and score == 'random'")
     figure = mf.plot(curve)
-    (line,) = [t for t in figure.data if t.name == "O_PT (count a), uncorrelated, random removal"]
+    (line,) = [t for t in figure.data if t.name == "O_PT, uncorrelated, random removal"]
     assert list(line.y) == rows["accuracy"].tolist()
     assert [list(pair) for pair in line.customdata] == rows[["ci_low", "ci_high"]].values.tolist()
     names = [t.name for t in figure.data if t.showlegend is not False]
@@ -43,3 +51,11 @@ def test_curve_shows_accuracy_and_interval(trained: Trained) -> None:
 def test_models_need_names(trained: Trained) -> None:
     with pytest.raises(ConfigError, match="different names"):
         mf.diff_weights(trained, trained, trained)
+    bare: Any = trained.model
+    with pytest.raises(
+        ConfigError, match=r"got HookedTransformer\. For a bare model.*mechft\.analysis"
+    ):
+        mf.probe(bare)
+    longer = PCFGTask(replace(trained.task.config, counting_window=7))
+    with pytest.raises(ConfigError, match="same task, priors aside"):
+        mf.diff_weights(trained, replace(trained, task=longer, name="other"))

@@ -32,7 +32,7 @@ RANK = {
 
 
 def _imports(path: Path) -> set[str]:
-    """Top-level parts of mechft a file imports anywhere in it, type checking aside."""
+    """Top-level parts of mechft a file imports anywhere in it, for type checking too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -46,6 +46,12 @@ def _imports(path: Path) -> set[str]:
         found |= {name.split(".")[1] for name in names if name.startswith("mechft.")}
         found |= {"root" for name in names if name == "mechft"}
     return found
+
+
+def _imported_names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
@@ -69,8 +75,7 @@ def test_only_models_imports_transformer_lens_at_run_time() -> None:
             for inner in ast.walk(node)
         }
         uses = any(
-            isinstance(node, ast.ImportFrom)
-            and (node.module or "").startswith("transformer_lens")
+            any(name.startswith("transformer_lens") for name in _imported_names(node))
             and id(node) not in guarded
             for node in ast.walk(tree)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,22 @@ def test_sweep_equals_each_cell(trained: Trained) -> None:
         assert row["change"] == pytest.approx(row["accuracy"] - row["unablated"])
 
 
+def test_means_that_do_not_fit(trained: Trained) -> None:
+    batch = trained.task.query("C", "a").sample(8, generator(4))
+    empty = replace(batch, tokens=batch.tokens[:0], answer=batch.answer[:0])
+    with (
+        pytest.raises(ConfigError, match="at least one row"),
+        ablate(trained, [(0, 0)], "mean", reference=empty),
+    ):
+        pass
+    short = replace(batch, answer_position=5)
+    with (
+        ablate(trained, [(0, 0)], "mean", reference=short) as model,
+        pytest.raises(ConfigError, match=r"reach 6 positions.*has 19"),
+    ):
+        model(batch.prompt)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_hooks_are_gone_after_an_error(trained: Trained, error: type[BaseException]) -> None:
     with pytest.raises(error), ablate(trained.model, [(0, 0)]):
@@ -71,6 +88,8 @@ def test_hooks_are_gone_after_an_error(trained: Trained, error: type[BaseExcepti
         ({"heads": [(2, 0)]}, ConfigError, r"block in 0\.\.1.*got \(2, 0\)"),
         ({"heads": [(0, 0)], "kind": "median"}, UnknownNameError, "Known: zero, mean"),
         ({"heads": [(0, 0)], "kind": "mean"}, ConfigError, "pass reference=batch"),
+        ({"heads": []}, ConfigError, r"such as \[\(1, 2\)\]; got \[\]"),
+        ({"heads": (0, 1)}, ConfigError, r"list of \(block, head\) pairs"),
     ],
 )
 def test_bad_input(

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mechft.analysis import pruning
 from mechft.analysis.pruning import (
     UnitScores,
     gradient_times_weight,
@@ -17,10 +18,9 @@ from mechft.analysis.pruning import (
 )
 from mechft.analysis.units import UnitMask, prunable_parameters, pruned
 from mechft.errors import ConfigError, UnknownNameError
-from mechft.models.build import clone
+from mechft.models.build import clone, fingerprint
 from mechft.randomness import generator
 from mechft.training.evaluation import accuracy
-from mechft.training.recipes import fingerprint
 from mechft.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def test_top_orders_by_score() -> None:
 
 
 def test_random_scores_are_a_seeded_order(trained: Trained) -> None:
-    one, same, other = (random_scores(trained.model, seed).top(30) for seed in (0, 0, 1))
+    one, same = (random_scores(trained.model, 0, 1).top(30) for _ in range(2))
+    other = random_scores(trained.model, 1, 0).top(30)
     assert one.counts() == same.counts()
     assert any(not torch.equal(one.chosen[n], other.chosen[n]) for n in one.chosen)
 
@@ -116,13 +117,26 @@ def test_curve_equals_one_by_one(trained: Trained) -> None:
         with pruned(model, gradient_times_weight(model, revive).top(k)):
             assert frame["gradient×weight", k] == accuracy(model, tasks["a"]).value
         shares = []
-        for draw in (5, 6):
-            with pruned(model, random_scores(model, draw).top(k)):
+        for draw in (0, 1):
+            with pruned(model, random_scores(model, 5, draw).top(k)):
                 shares.append(accuracy(model, tasks["a"]).value)
         assert frame["random", k] == pytest.approx(sum(shares) / 2)
     assert curve.where(40)["units"].sum() == 40
+    assert set(curve.frame.query("score == 'random' and k > 0")["interval"]) == {"range"}
     with pytest.raises(ConfigError, match="all there are"):
         prune_curve(model, revive, tasks, counts=(0, 10**6))
+    with pytest.raises(ConfigError, match="a random draw; got 1, 1 and 0"):
+        prune_curve(model, revive, tasks, counts=(0,), random_draws=0)
+
+
+def test_scores_do_not_depend_on_the_chunk(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = trained.task.query("C", "a").sample(50, generator(3))
+    whole = gradient_times_weight(trained, batch)
+    monkeypatch.setattr(pruning, "_CHUNK", 7)
+    for name, scores in gradient_times_weight(trained, batch).scores.items():
+        torch.testing.assert_close(scores, whole.scores[name], rtol=1e-4, atol=1e-5)
 
 
 def test_masks_of_other_models_are_refused(trained: Trained) -> None:

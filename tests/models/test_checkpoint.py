@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from mechft.errors import CheckpointError, UnknownNameError
+from mechft.errors import CheckpointError, ConfigError, OutputExistsError, UnknownNameError
 from mechft.models.bundled import BUNDLE, manifest
 from mechft.models.checkpoint import load_checkpoint, read_header, save_checkpoint
 from mechft.training.trained import Trained, load, save
@@ -28,7 +29,7 @@ def test_round_trip(trained: Trained, tmp_path: Path) -> None:
         trained.model.named_parameters(), again.model.parameters(), strict=True
     ):
         assert torch.equal(p, q), name
-    with pytest.raises(FileExistsError, match="not overwritten"):
+    with pytest.raises(OutputExistsError, match="not overwritten"):
         save(trained, path)
 
 
@@ -64,13 +65,49 @@ def test_failed_write_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("keep", [0, 5, 2000])
+def test_models_it_cannot_describe_are_refused(trained: Trained, tmp_path: Path) -> None:
+    trained.model.cfg.act_fn = "relu"
+    with pytest.raises(ConfigError, match="act_fn='relu' and would come back as another model"):
+        save(trained, tmp_path / "c")
+    trained.model.cfg.act_fn = "gelu"
+    with torch.no_grad():
+        trained.model.W_E[0, 0] = float("nan")
+    with pytest.raises(ConfigError, match=r"embed\.W_E holds weights that are not finite"):
+        save(trained, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        [],
+        {"format": 1},
+        {"model": {"layers": 2}},
+        {"dtype": "float33"},
+        {"description": {}},
+        {"description": {"task": {"kind": "tracr"}}},
+    ],
+)
+def test_malformed_headers(trained: Trained, tmp_path: Path, change: object) -> None:
+    path = save(trained, tmp_path / "a.safetensors")
+    tensors, header = load_file(path), read_header(path)
+    text = "not json" if change is None else json.dumps(change)
+    if isinstance(change, dict) and change != {"format": 1}:
+        text = json.dumps({**header, **change})
+    save_file(tensors, tmp_path / "b.safetensors", {"mechft": text})
+    with pytest.raises(CheckpointError, match=r"b\.safetensors"):
+        load(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 2000, -1])
 def test_truncated_file(trained: Trained, tmp_path: Path, keep: int) -> None:
     path = save(trained, tmp_path / "model.safetensors")
-    path.write_bytes(path.read_bytes()[:keep])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         load(path)
-    assert path.stat().st_size == keep
+    assert path.read_bytes() == whole[:keep]
 
 
 def test_foreign_files(trained: Trained, tmp_path: Path) -> None:
@@ -83,8 +120,6 @@ def test_foreign_files(trained: Trained, tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "c", trained.model, {})
     header = read_header(path)
     tensors = {"model.embed.W_E": torch.zeros(2, 2)}
-    import json
-
     save_file(tensors, tmp_path / "d", {"mechft": json.dumps(header)})
     with pytest.raises(CheckpointError, match="weights do not fit"):
         load_checkpoint(tmp_path / "d")

@@ -127,6 +127,14 @@ def test_other_architectures_are_refused() -> None:
         fused_logits(model, torch.zeros(1, 2, dtype=torch.long))
 
 
+def test_soft_caps_and_other_classes_are_refused(make_model: MakeModel) -> None:
+    model = make_model()
+    model.cfg.attn_scores_soft_cap = 2.0
+    assert unsupported_features(model) == ["attn_scores_soft_cap=2.0"]
+    other: Any = torch.nn.Linear(2, 2)
+    assert unsupported_features(other) == ["class=Linear"]
+
+
 @pytest.mark.parametrize(
     "positions", [torch.tensor([20]), torch.tensor([-1]), torch.tensor([], dtype=torch.long)]
 )

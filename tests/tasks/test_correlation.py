@@ -85,17 +85,24 @@ def test_index_edits_leave_the_label_alone() -> None:
     assert torch.equal(planted[already & holds], text[already & holds])
 
 
-def test_uncorrelated_strings_are_grammar_strings() -> None:
-    from tests.tasks.test_grammar import derives
-
+def test_uncorrelated_strings_are_unedited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row without the correlation is one of the grammar's own draws, letter for letter."""
     task = PCFGTask(preset("tiny"))
-    batch = task.query("C", "b", Correlation(0.0)).sample(50, generator(7))
-    letters = ["".join(task.vocabulary.decode(t)) for t in task.text(batch.tokens)]
-    flat, lengths = task.grammar.strings(1, generator(8))
-    whole = "".join("abc"[i] for i in flat)
-    assert derives(whole) and int(lengths) == len(whole)
-    # A crop cannot be parsed alone; that no three letters are alike holds in every grammar string.
-    assert not any(c * 3 in text for text in letters for c in "abc")
+    drawn: set[tuple[int, ...]] = set()
+    real = task.grammar.sample
+
+    def recorded(count: int, length: int, draws: torch.Generator) -> Tensor:
+        text = real(count, length, draws)
+        drawn.update(tuple(row.tolist()) for row in text)
+        return text
+
+    source = task.query("C", "b", Correlation(0.5))
+    monkeypatch.setattr(task.grammar, "sample", recorded)
+    batch = source.sample(200, generator(7))
+    assert batch.correlated is not None
+    unedited = [tuple(row.tolist()) in drawn for row in task.text(batch.tokens)]
+    assert all(same for same, held in zip(unedited, batch.correlated, strict=True) if not held)
+    assert not all(unedited)  # planting does edit
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from mechft.models.build import ModelConfig, build_model
+from mechft.models.build import ModelConfig, build_model, fingerprint
 from mechft.randomness import generator
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.pcfg import PCFGTask
 from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.training.config import TrainConfig
 from mechft.training.loop import train
-from mechft.training.recipes import fingerprint
 
 TASK = PCFGTask(PCFGConfig(12, counting_window=6, occurrence=2, pair_occurrence=1, lookback=6))
 CONFIG = TrainConfig(
@@ -48,11 +46,6 @@ def run(folder: Path, pause: float = 0.0) -> tuple[str, list[dict[str, object]]]
     evaluations = {"C(a)": TASK.query("C", "a").sample(50, generator(0, "e"))}
     history = train(model, Slow(pause), CONFIG, evaluations=evaluations, directory=folder)
     return fingerprint(model), history
-
-
-def checkpoints(folder: Path) -> Iterator[Path]:
-    """The checkpoint, if it has been written."""
-    yield from folder.glob("checkpoint.safetensors")
 
 
 if __name__ == "__main__":

@@ -16,15 +16,14 @@ import pytest
 import torch
 
 from mechft.errors import OutputExistsError, TrainingDivergedError, UnknownNameError
-from mechft.models.build import clone
+from mechft.models.build import clone, fingerprint
 from mechft.models.checkpoint import read_header
 from mechft.randomness import generator
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.pcfg import PCFGTask
-from mechft.training import loop
+from mechft.training import loop, run
 from mechft.training.config import TrainConfig
 from mechft.training.loop import _batches, batch_loss, train
-from mechft.training.recipes import fingerprint
 from tests.training import killed_run
 
 if TYPE_CHECKING:
@@ -59,46 +58,55 @@ def test_loss_by_hand(make_model: MakeModel, task: PCFGTask, kind: Any) -> None:
     torch.testing.assert_close(batch_loss(model, batch, config), expected)
 
 
-class InterruptAt:
-    """A source that raises KeyboardInterrupt at its n-th draw."""
-
-    def __init__(self, task: PCFGTask, draw: int) -> None:
-        self.source, self.left = task.pretraining(), draw
-
-    def sample(self, size: int, draws: torch.Generator) -> TokenBatch:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return self.source.sample(size, draws)
-
-
-def test_interrupted_and_resumed_gives_the_same_bits(
-    make_model: MakeModel, task: PCFGTask, tmp_path: Path
+@pytest.mark.parametrize("place", ["step", "evaluate", "save"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_ctrl_c_loses_nothing_and_changes_no_bit(
+    make_model: MakeModel,
+    task: PCFGTask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    call: int,
 ) -> None:
+    """A real SIGINT inside a step, an evaluation or a save: finished, saved, resumed to the same end."""
     config = replace(CONFIG, evaluate_at=(0, 10, 20))
     evaluations = {"C(a)": task.query("C", "a").sample(40, generator(0))}
     whole, start = make_model(), make_model()
     history = train(whole, task.pretraining(), config, evaluations=evaluations)
-    folder = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train(
-            clone(start),
-            InterruptAt(task, 2),
-            config,
-            evaluations=evaluations,
-            directory=folder,
-        )
-    saved = read_header(folder / loop.CHECKPOINT_FILE)["description"]
-    assert saved["step"] == 16  # two draws of eight batches: nothing done was lost
+    targets: dict[str, tuple[Any, str]] = {
+        "step": (torch.optim.AdamW, "step"),
+        "evaluate": (run, "accuracy"),
+        "save": (run, "save_checkpoint"),
+    }
+    owner, name = targets[place]
+    real, calls = getattr(owner, name), []
+
+    def pressed(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, name, pressed)
+        train(clone(start), task.pretraining(), config, evaluations=evaluations, directory=tmp_path)
+        raise KeyboardInterrupt  # pressed during the very last step: there is nothing left to stop
+    saved = read_header(tmp_path / run.CHECKPOINT_FILE)["description"]["step"]
+    assert saved > 0
     resumed = clone(start)
-    assert (
-        train(resumed, task.pretraining(), config, evaluations=evaluations, directory=folder)
-        == history
-    )
+    again = train(resumed, task.pretraining(), config, evaluations=evaluations, directory=tmp_path)
+    assert again == history
     assert fingerprint(resumed) == fingerprint(whole) != fingerprint(start)
-    again = clone(start)  # a finished run is not repeated
-    assert train(again, InterruptAt(task, 0), config, evaluations=evaluations, directory=folder)
-    assert fingerprint(again) == fingerprint(whole)
+
+
+def test_a_finished_run_is_not_repeated(
+    make_model: MakeModel, task: PCFGTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_model(), make_model()
+    train(first, task.pretraining(), CONFIG, directory=tmp_path)
+    monkeypatch.setattr(run.Run, "advance", None)
+    train(second, task.pretraining(), CONFIG, directory=tmp_path)
+    assert fingerprint(first) == fingerprint(second)
 
 
 def test_killed_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
@@ -115,7 +123,7 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
         seen = _wait_for_progress(folder, seen, process)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    step = read_header(folder / loop.CHECKPOINT_FILE)["description"]["step"]
+    step = read_header(folder / run.CHECKPOINT_FILE)["description"]["step"]
     assert 0 < step < killed_run.CONFIG.steps
     assert killed_run.run(folder) == expected
 
@@ -124,7 +132,7 @@ def _wait_for_progress(folder: Path, seen: int, process: subprocess.Popen[bytes]
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, "the run ended before it could be killed"
-        for path in folder.glob(loop.CHECKPOINT_FILE):
+        for path in folder.glob(run.CHECKPOINT_FILE):
             step = int(read_header(path)["description"]["step"])
             if step > seen:
                 return step
@@ -134,13 +142,20 @@ def _wait_for_progress(folder: Path, seen: int, process: subprocess.Popen[bytes]
 
 def test_another_run_is_refused(make_model: MakeModel, task: PCFGTask, tmp_path: Path) -> None:
     train(make_model(), task.pretraining(), CONFIG, directory=tmp_path)
-    before = (tmp_path / loop.CHECKPOINT_FILE).read_bytes()
+    before = (tmp_path / run.CHECKPOINT_FILE).read_bytes()
     other = replace(CONFIG, learning_rate=2e-3)
     with pytest.raises(
         OutputExistsError, match=r"config\.learning_rate is 0\.001 there and 0\.002"
     ):
         train(make_model(), task.pretraining(), other, directory=tmp_path)
-    assert (tmp_path / loop.CHECKPOINT_FILE).read_bytes() == before
+    with pytest.raises(OutputExistsError, match="start is"):
+        train(make_model(seed=7), task.pretraining(), CONFIG, directory=tmp_path)
+    with pytest.raises(OutputExistsError, match="data is"):
+        train(make_model(), task.query("C", "a"), CONFIG, directory=tmp_path)
+    evaluations = {"C(a)": task.query("C", "a").sample(4, generator(0))}
+    with pytest.raises(OutputExistsError, match=r"evaluations\.C\(a\) is None there"):
+        train(make_model(), task.pretraining(), CONFIG, evaluations=evaluations, directory=tmp_path)
+    assert (tmp_path / run.CHECKPOINT_FILE).read_bytes() == before
 
 
 def test_non_finite_loss_names_step_and_checkpoint(
@@ -154,10 +169,24 @@ def test_non_finite_loss_names_step_and_checkpoint(
 
     monkeypatch.setattr(loop, "batch_loss", exploding)
     with pytest.raises(
-        TrainingDivergedError, match=r"inf at step 9 of 20.*checkpoint\.safetensors"
+        TrainingDivergedError, match=r"inf at step 9 of 20.*of step 6, is .*checkpoint\.safetensors"
     ):
         train(make_model(), task.pretraining(), CONFIG, directory=tmp_path)
-    assert read_header(tmp_path / loop.CHECKPOINT_FILE)["description"]["step"] == 6
+    assert read_header(tmp_path / run.CHECKPOINT_FILE)["description"]["step"] == 6
+
+
+def test_non_finite_gradient_before_any_checkpoint(
+    make_model: MakeModel, task: PCFGTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss with an infinite gradient stops too, before the weights are touched."""
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    model = make_model()
+    before = fingerprint(model)
+    with pytest.raises(
+        TrainingDivergedError, match=r"gradient's norm became nan.*none was written"
+    ):
+        train(model, task.pretraining(), CONFIG, directory=tmp_path)
+    assert fingerprint(model) == before
 
 
 def test_early_stop(make_model: MakeModel, task: PCFGTask) -> None:

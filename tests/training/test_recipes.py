@@ -9,15 +9,18 @@ import pandas as pd
 import pytest
 import torch
 
-from mechft.errors import ConfigError, UnknownNameError
+from mechft.errors import CheckpointError, ConfigError, OutputExistsError, UnknownNameError
+from mechft.models.build import fingerprint
 from mechft.randomness import generator
+from mechft.tasks.contrast import Contrast
 from mechft.training.evaluation import accuracy, answer_logits
 from mechft.training.recipes import (
     finetune,
-    fingerprint,
+    fresh,
     pretrain,
     reverse_finetune,
     scratch,
+    scratch_finetune,
 )
 from mechft.training.trained import Trained, load, save
 
@@ -27,7 +30,7 @@ FAST: dict[str, Any] = {"steps": 3, "batch_size": 8, "evaluation_size": 20}
 def test_the_whole_story(trained: Trained, tmp_path: Path) -> None:
     before = fingerprint(trained.model)
     ft = finetune(trained, "b", **FAST, name="ft")
-    back = reverse_finetune(ft, "a", **FAST)
+    back = reverse_finetune(ft, **FAST)
     assert fingerprint(trained.model) == before
     assert len({before, fingerprint(ft.model), fingerprint(back.model)}) == 3
     assert [entry["recipe"] for entry in back.lineage] == ["finetune", "reverse_finetune"]
@@ -46,9 +49,51 @@ def test_same_seed_same_bits(trained: Trained) -> None:
 
 
 def test_scratch_shares_nothing_but_the_shape(trained: Trained) -> None:
-    fresh = scratch(trained, "a", **FAST)
-    assert fresh.model.W_E.shape == trained.model.W_E.shape
-    assert float((fresh.model.W_E - trained.model.W_E).detach().abs().mean()) > 0.01
+    made = fresh(trained)
+    assert made.model.W_E.shape == trained.model.W_E.shape
+    assert float((made.model.W_E - trained.model.W_E).detach().abs().mean()) > 0.01
+    control = scratch(trained, steps=2)
+    assert control.name == "Scr."
+    assert [entry["recipe"] for entry in control.lineage] == ["fresh", "reverse_finetune"]
+
+
+def test_controls_follow_the_contrast(trained: Trained) -> None:
+    """After an Indexer with q = 2 on c, reFT goes back to that operand and watches that one."""
+    ft = finetune(trained, "c", family="I", pretraining_operand="b", offset=2, **FAST)
+    assert ft.contrast == Contrast("I", "b", "c", 2)
+    back = reverse_finetune(ft, **FAST)
+    assert back.contrast == ft.contrast
+    entry = back.lineage[-1]
+    assert (entry["family"], entry["operand"], entry["finetuning_operand"]) == ("I", "b", "c")
+    control = scratch_finetune(trained, contrast=ft.contrast, **FAST)
+    assert control.name == "Scr.+FT" and control.lineage[-1]["operand"] == "b"
+    assert set(control.history["evaluation"]) == {"acc_pt_cte0", "acc_ft_cte1"}
+
+
+def test_families_without_a_correlation(trained: Trained) -> None:
+    ft = finetune(
+        trained, "bb", family="CC", pretraining_operand="aa", train_correlation=None, **FAST
+    )
+    assert set(ft.history["evaluation"]) == {"acc_pt_plain", "acc_ft_plain"}
+    back = reverse_finetune(ft, stop_at=0.0, **FAST)
+    assert back.revival(0.5, "acc_pt_plain") is None
+
+
+def test_a_finished_folder_can_be_loaded(trained: Trained, tmp_path: Path) -> None:
+    ft = finetune(trained, "b", directory=tmp_path / "run", **FAST)
+    again = load(tmp_path / "run")
+    assert fingerprint(again.model) == fingerprint(ft.model) and again.contrast == ft.contrast
+    with pytest.raises(CheckpointError, match="state of a training run"):
+        load(tmp_path / "run" / "checkpoint.safetensors")
+
+
+def test_another_question_in_the_same_folder_is_refused(trained: Trained, tmp_path: Path) -> None:
+    reverse_finetune(trained, directory=tmp_path, **FAST)
+    for change in ({"offset": 2}, {"finetuning_operand": "c"}):
+        with pytest.raises(OutputExistsError, match="another run"):
+            reverse_finetune(trained, contrast=Contrast(**change), directory=tmp_path, **FAST)
+    with pytest.raises(OutputExistsError, match="evaluations"):
+        reverse_finetune(trained, directory=tmp_path, **{**FAST, "evaluation_size": 21})
 
 
 def test_pretrain_by_preset(tmp_path: Path) -> None:
@@ -66,6 +111,7 @@ def test_pretrain_by_preset(tmp_path: Path) -> None:
         ({"learning_rate": "XS"}, UnknownNameError, "Known: L, M, S"),
         ({"train_correlation": 1.1}, ConfigError, r"0\.\.1; got 1\.1"),
         ({"offset": 9}, ConfigError, "out of reach"),
+        ({"evaluation_size": 0}, ConfigError, "at least one row"),
     ],
 )
 def test_bad_settings_fail_before_training(

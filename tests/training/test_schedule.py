@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from mechft.errors import ConfigError, UnknownNameError
-from mechft.training.config import TrainConfig, geometric_steps, learning_rate
+from mechft.training.config import TrainConfig, geometric_steps, learning_rate_value
 from mechft.training.schedule import warmup_cosine
 
 
@@ -29,17 +29,23 @@ def test_geometric_steps(steps: int) -> None:
 
 
 def test_learning_rate_names() -> None:
-    assert [learning_rate(name) for name in "LMS"] == [1e-4, 1e-5, 1e-6]
+    assert [learning_rate_value(name) for name in "LMS"] == [1e-4, 1e-5, 1e-6]
     with pytest.raises(UnknownNameError, match="Known: L, M, S"):
-        learning_rate("XL")
+        learning_rate_value("XL")
     with pytest.raises(ConfigError, match="positive and finite; got nan"):
-        learning_rate(float("nan"))
+        learning_rate_value(float("nan"))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number of at least 1"),
+        ({"steps": 2.5}, "whole number"),
+        ({"gradient_clip": 0.0}, "gradient_clip must be positive"),
+        ({"betas": (0.9, 1.0)}, r"betas are two numbers in \[0, 1\)"),
+        ({"evaluate_at": (0, 6)}, r"evaluate_at lies in 0\.\.5.*\[6\]"),
+        ({"answer_weight": float("nan")}, "answer_weight is at least 0; got nan"),
+        ({"stop_at": ("x", 95.0)}, r"accuracy in 0\.\.1; got 95"),
         ({"warmup_fraction": 1.5}, "warmup_fraction lies in 0..1"),
         ({"loss": "mse"}, "Known: answer, next_token"),
         ({"learning_rate": -1.0}, "positive and finite"),
