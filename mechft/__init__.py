@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mechft.models.bundled import manifest as manifest
     from mechft.models.fused import fused_logits as fused_logits
     from mechft.plots import plot as plot
+    from mechft.randomness import generator as generator
     from mechft.shortcuts import ablate_heads as ablate_heads
     from mechft.shortcuts import diff_activations as diff_activations
     from mechft.shortcuts import diff_weights as diff_weights
@@ -51,6 +52,7 @@ _PUBLIC = {
     "save": "training.trained",
     "manifest": "models.bundled",
     "fused_logits": "models.fused",
+    "generator": "randomness",
     # training: recipes and measuring
     "Trained": "training.trained",
     "pretrain": "training.recipes",

@@ -225,7 +225,6 @@ def _diff_panels(frame: pd.DataFrame, value: str, label: str, legend: str) -> go
     made.update_layout(
         coloraxis={"colorscale": "Cividis", "cmin": 0, "colorbar": {"title": legend}}, height=340
     )
-    made.update_yaxes(autorange="reversed")
     return made
 
 
