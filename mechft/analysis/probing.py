@@ -172,7 +172,7 @@ def probe(
         probes = fitter.result()
         truth = test.labels[target]
         right = probes.predict(_stack(answer_activations(model, test, names))) == truth
-        majority = float((truth == probes.majority).float().mean())
+        majority = float((truth == probes.majority).double().mean())
         for site, hook in enumerate(names):
             share = proportion(int(right[site].sum()), len(truth))
             rows.append(

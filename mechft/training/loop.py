@@ -83,7 +83,7 @@ def train(
                     break
         finally:
             bar.close()
-    if interrupted() and not run.finished:
+    if interrupted():
         raise KeyboardInterrupt
     return run.history
 
