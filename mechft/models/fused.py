@@ -92,7 +92,7 @@ def fused_logits(
     for block in blocks[:-1]:
         x = _block(block, x, None)
     x = _block(blocks[-1], x, positions)
-    return F.linear(_layer_norm(model.ln_final, x), model.unembed.W_U.T, model.unembed.b_U)
+    return _linear(_layer_norm(model.ln_final, x), model.unembed.W_U, model.unembed.b_U)
 
 
 def _check(model: HookedTransformer, tokens: Tensor, positions: Tensor | None) -> None:
@@ -125,6 +125,11 @@ def _layer_norm(norm: Any, x: Tensor) -> Tensor:
     return F.layer_norm(x, (x.shape[-1],), norm.w, norm.b, norm.eps)
 
 
+def _linear(x: Tensor, weight: Float[Tensor, "i o"], bias: Float[Tensor, " o"]) -> Tensor:
+    """x @ weight + bias. Not F.linear on weight.T: its gradient would come transposed, to be copied."""
+    return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+
+
 def _block(block: Any, x: Tensor, positions: Tensor | None) -> Tensor:
     """One transformer block; with ``positions``, its output at those places only."""
     normed = _layer_norm(block.ln1, x)
@@ -133,8 +138,8 @@ def _block(block: Any, x: Tensor, positions: Tensor | None) -> Tensor:
     else:
         x = _pick(x, positions) + _attention_at(block.attn, normed, positions)
     mlp = block.mlp
-    hidden = F.gelu(F.linear(_layer_norm(block.ln2, x), mlp.W_in.T, mlp.b_in))
-    return x + F.linear(hidden, mlp.W_out.T, mlp.b_out)
+    hidden = F.gelu(_linear(_layer_norm(block.ln2, x), mlp.W_in, mlp.b_in))
+    return x + _linear(hidden, mlp.W_out, mlp.b_out)
 
 
 def _pick(x: Float[Tensor, "batch pos d"], positions: Tensor) -> Float[Tensor, "batch asked d"]:
@@ -145,19 +150,19 @@ def _pick(x: Float[Tensor, "batch pos d"], positions: Tensor) -> Float[Tensor, "
 
 def _project(
     x: Tensor, weights: list[Tensor], biases: list[Tensor]
-) -> Float[Tensor, "kinds batch head pos d_head"]:
-    """Queries, keys or values of all heads in one product."""
+) -> tuple[Float[Tensor, "batch head pos d_head"], ...]:
+    """Queries, keys or values of all heads in one product, one tensor each."""
     weight = torch.cat(weights)  # [kinds * head, d_model, d_head]
-    bias = torch.cat(biases)
     n_heads, d_model, d_head = weights[0].shape
     flat = weight.transpose(0, 1).reshape(d_model, -1)
-    out = torch.addmm(bias.reshape(-1), x.reshape(-1, d_model), flat)
-    return out.view(x.shape[0], x.shape[1], len(weights), n_heads, d_head).permute(2, 0, 3, 1, 4)
+    out = _linear(x, flat, torch.cat(biases).reshape(-1))
+    kinds = out.view(*x.shape[:2], len(weights), n_heads, d_head).unbind(2)
+    return tuple(kind.transpose(1, 2) for kind in kinds)
 
 
 def _write(attn: Any, z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos d"]:
     flat = z.transpose(1, 2).flatten(2)  # [batch, pos, head * d_head]
-    return F.linear(flat, attn.W_O.flatten(0, 1).T, attn.b_O)
+    return _linear(flat, attn.W_O.flatten(0, 1), attn.b_O)
 
 
 def _attention(attn: Any, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
