@@ -1,6 +1,6 @@
 """A base model, a fine-tuned one, and four questions: the toolkit in one page.
 
-Runs in about two minutes on 2 cores and writes probe.html, prune.html and revival.html beside it.
+Takes a few minutes on 2 cores and writes probe.html, prune.html and revival.html beside it.
 Usage: python examples/your_first_look.py
 """
 
@@ -11,18 +11,18 @@ from pathlib import Path
 import mechft as mf
 
 
-def main(steps: int = 150, folder: Path = Path()) -> None:
+def main(steps: int = 300, rows: int = 1500, folder: Path = Path()) -> None:
     """Fine-tune a bundled model to count b instead of a, and look at what happened to a."""
     base = mf.load("pcfg-tiny-low").renamed("base")
     ft = mf.finetune(base, "b", train_correlation=1.0, steps=steps, name="fine-tuned")
     print(ft.history.pivot(index="step", columns="evaluation", values="accuracy").tail(3))
 
     print("\nIs the count of a still linearly readable, block by block?")
-    probes = mf.probe(base, ft, operands=["a"])
+    probes = mf.probe(base, ft, operands=["a"], train_size=rows, test_size=rows)
     print(probes.frame[["model", "block", "accuracy", "majority"]].to_string(index=False))
 
     print("\nDoes removing a few neurons bring it back?")
-    pruning = mf.prune_curve(ft, revive="a", watch="b", counts=(0, 5, 15))
+    pruning = mf.prune_curve(ft, revive="a", watch="b", counts=(0, 5, 15), test_size=rows // 4)
     print(pruning.frame[["k", "score", "task", "accuracy"]].to_string(index=False))
     print(pruning.where(15).to_string(index=False))
 
@@ -31,8 +31,8 @@ def main(steps: int = 150, folder: Path = Path()) -> None:
     print(moved[["parameter", "relative_change", "effective_rank"]].to_string(index=False))
 
     print("\nHow fast does it come back, against a model that never counted a?")
-    back = mf.reverse_finetune(ft, steps=steps, stop_at=0.99)
-    control = mf.reverse_finetune(mf.load("pcfg-tiny-never-a"), steps=steps, stop_at=0.99)
+    back = mf.reverse_finetune(ft, steps=steps, stop_at=0.97)
+    control = mf.scratch_finetune(mf.load("pcfg-tiny-never-a"), steps=steps, stop_at=0.97)
     curve = mf.revival({"reFT": back, "Scr.+FT": control})
     print(curve.steps_to(0.95))
 

@@ -126,7 +126,7 @@ def _layer_norm(norm: Any, x: Tensor) -> Tensor:
 
 
 def _linear(x: Tensor, weight: Float[Tensor, "i o"], bias: Float[Tensor, " o"]) -> Tensor:
-    """Affine map x @ weight + bias. Not F.linear on weight.T: its gradient would come transposed, to be copied."""
+    """Affine map x @ weight + bias; F.linear's gradient would come transposed, and be copied."""
     return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
 
