@@ -21,8 +21,9 @@ from mechft.models.hook_points import has_hooks
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-# Up to this length the CPU is faster with the pattern written out than with the flash kernel, whose
-# blocks do not pay for themselves: about 2× at 40 tokens; at 104 the flash kernel has caught up.
+# Up to this length the CPU writes the pattern out instead of calling the flash kernel, whose blocks do
+# not pay for themselves: at 40 tokens attention alone was 2× faster, a whole step the same within noise;
+# at 104 tokens attention alone was slower.
 _EXPLICIT_LENGTH = 64
 
 _SUPPORTED: dict[str, Any] = {
@@ -77,8 +78,8 @@ def fused_logits(
         ConfigError: If the model has a feature this forward lacks, has hooks attached (they would
             be skipped in silence), or a position is outside the tokens.
 
-    Cost: at tiny, 96 samples and every position, forward and backward take about 0.6 of the hooked
-    forward's time (``python -m tests.benchmarks.training``).
+    Cost: a training step on every position takes about three quarters of the hooked forward's time at
+    tiny, and a third at paper size (``python -m tests.benchmarks.training``, 2 cores).
     """
     _check(model, tokens, positions)
     if positions is not None:

@@ -46,7 +46,7 @@ def predictions(model: ModelLike, batch: TokenBatch) -> Int[Tensor, " batch"]:
 def accuracy(model: ModelLike, batch: TokenBatch) -> Proportion:
     """Share of right answers with its 95% Wilson interval over rows.
 
-    Cost: one forward to the answer position; at tiny, 1,000 rows take under half a second on 2 cores.
+    Cost: one forward to the answer position; at tiny, 1,000 rows take about half a second on 2 cores.
     """
     right = int((predictions(model, batch).cpu() == batch.answer.cpu()).sum())
     return proportion(right, len(batch))

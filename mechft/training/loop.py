@@ -25,7 +25,7 @@ from mechft.training.run import Run
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-_BATCHES_PER_DRAW = 8  # drawing several batches at once costs a third of drawing each
+_BATCHES_PER_DRAW = 8  # several batches at once cost half of drawing each, or less
 
 
 def train(
