@@ -116,7 +116,8 @@ class PruneCurve(Result):
 
     Columns: model, k, score ("gradient×weight" or "random"), task, accuracy, ci_low, ci_high, interval,
     n (rows). ``interval`` says what the ends are: "wilson" (95%, over rows), or for the random control,
-    whose accuracy is the mean over draws, the "range" from the lowest draw to the highest.
+    whose accuracy is the mean over draws, the "range" from the lowest draw to the highest (of one draw, or
+    with nothing removed, that single value).
 
     Attributes:
         scores: The scores the neurons were ranked by, for each model.
@@ -190,7 +191,7 @@ def prune_curve(
                         right[task].append(round(accuracy(model, batch).value * len(batch)))
             for task, hits_by_draw in right.items():
                 shares = [proportion(hits, len(tasks[task])) for hits in hits_by_draw]
-                alone = len(shares) == 1
+                ranked = score != "random"
                 rows.append(
                     {
                         "model": name,
@@ -198,9 +199,9 @@ def prune_curve(
                         "score": score,
                         "task": task,
                         "accuracy": sum(s.value for s in shares) / len(shares),
-                        "ci_low": shares[0].low if alone else min(s.value for s in shares),
-                        "ci_high": shares[0].high if alone else max(s.value for s in shares),
-                        "interval": "wilson" if alone else "range",
+                        "ci_low": shares[0].low if ranked else min(s.value for s in shares),
+                        "ci_high": shares[0].high if ranked else max(s.value for s in shares),
+                        "interval": "wilson" if ranked else "range",
                         "n": shares[0].n,
                     }
                 )
