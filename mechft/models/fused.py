@@ -135,12 +135,12 @@ def _block(block: Any, x: Tensor, positions: Tensor | None) -> Tensor:
     """One transformer block; with ``positions``, its output at those places only."""
     normed = _layer_norm(block.ln1, x)
     if positions is None:
-        x = _attention(block.attn, normed).add_(x)  # in place: no product needs its own output
+        x = x + _attention(block.attn, normed)
     else:
-        x = _attention_at(block.attn, normed, positions).add_(_pick(x, positions))
+        x = _pick(x, positions) + _attention_at(block.attn, normed, positions)
     mlp = block.mlp
     hidden = F.gelu(_linear(_layer_norm(block.ln2, x), mlp.W_in, mlp.b_in))
-    return _linear(hidden, mlp.W_out, mlp.b_out).add_(x)
+    return x + _linear(hidden, mlp.W_out, mlp.b_out)
 
 
 def _pick(x: Float[Tensor, "batch pos d"], positions: Tensor) -> Float[Tensor, "batch asked d"]:
@@ -172,7 +172,7 @@ def _attention(attn: Any, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "bat
     if x.shape[1] <= _EXPLICIT_LENGTH and x.device.type == "cpu":
         length = x.shape[1]
         future = x.new_full((length, length), float("-inf")).triu(1)
-        z = torch.softmax(((q * scale) @ k.transpose(-1, -2)).add_(future), -1) @ v
+        z = torch.softmax((q * scale) @ k.transpose(-1, -2) + future, -1) @ v
     else:
         z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     return _write(attn, z)
