@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _demo(config: DemoConfig) -> None:
     print("Loading (importing TransformerLens takes some seconds) …", flush=True)
     from mechft.experiments.demo import run_demo
-    from mechft.report import write_demo_report
+    from mechft.report.demo import write_demo_report
 
     result = run_demo(config)
     path = write_demo_report(result)
