@@ -67,7 +67,7 @@ class ProbeFitter:
         Raises:
             ConfigError: If there is no row, or only one class.
 
-        Cost: about a second for 4 sites × 4,000 rows × width 128 on 2 cores.
+        Cost: about a second for 3 sites × 2,000 rows × width 128 on 2 cores.
         """
         require(bool(self._labels), "A probe needs rows to learn from; got none.")
         features, labels = torch.cat(self._features, 1), torch.cat(self._labels)

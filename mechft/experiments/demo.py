@@ -157,7 +157,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
         OutputExistsError: If the folder holds anything but this very run.
         UnknownNameError: If the bundled models are missing.
 
-    Cost: about 3 minutes on 2 cores with the bundled model; --pretrain adds 5 to 8.
+    Cost: 3 to 4 minutes on 2 quiet cores with the bundled model; --pretrain adds about 6.
     """
     settings = {**asdict(config), **package_versions()}
     del settings["out"]

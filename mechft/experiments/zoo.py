@@ -33,7 +33,7 @@ def build_zoo(config: ZooConfig) -> dict[str, dict[str, Any]]:
         OutputExistsError: If the folder holds a model of other settings, a damaged one, or a file that
             no manifest describes; nothing is trained and nothing written over.
 
-    Cost: 5 to 10 minutes a model on 2 cores.
+    Cost: 6 to 9 minutes a model on 2 cores.
     """
     for prior in config.priors:
         if prior not in OPERAND_PRIORS:

@@ -192,7 +192,7 @@ def reverse_finetune(
     Raises:
         As ``finetune``.
 
-    Cost: at tiny, 400 steps take about a minute on 2 cores; a wrapper is usually gone after 60.
+    Cost: at tiny, 400 steps take about a minute on 2 cores.
     """
     contrast = contrast or model.contrast
     queries = behaviour_queries(model.task, contrast)
