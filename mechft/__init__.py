@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mechft.models.fused import fused_logits as fused_logits
     from mechft.plots import plot as plot
     from mechft.randomness import generator as generator
-    from mechft.shortcuts import ablate_heads as ablate_heads
-    from mechft.shortcuts import diff_activations as diff_activations
-    from mechft.shortcuts import diff_weights as diff_weights
-    from mechft.shortcuts import probe as probe
-    from mechft.shortcuts import prune_curve as prune_curve
+    from mechft.shortcuts.ablation import ablate_heads as ablate_heads
+    from mechft.shortcuts.activations import diff_activations as diff_activations
+    from mechft.shortcuts.probing import probe as probe
+    from mechft.shortcuts.pruning import prune_curve as prune_curve
+    from mechft.shortcuts.weights import diff_weights as diff_weights
     from mechft.tasks.contrast import Contrast as Contrast
     from mechft.tasks.correlation import Correlation as Correlation
     from mechft.tasks.pcfg import PCFGTask as PCFGTask
@@ -64,15 +64,15 @@ _PUBLIC = {
     "predictions": "training.evaluation",
     # analysis: one-liners on trained models (the plain forms are in mechft.analysis):
     # what changed, what is still there, what comes back
-    "probe": "shortcuts",
-    "prune_curve": "shortcuts",
+    "probe": "shortcuts.probing",
+    "prune_curve": "shortcuts.pruning",
     "gradient_times_weight": "analysis.pruning",
     "random_scores": "analysis.pruning",
     "pruned": "analysis.units",
     "ablate": "analysis.ablation",
-    "ablate_heads": "shortcuts",
-    "diff_weights": "shortcuts",
-    "diff_activations": "shortcuts",
+    "ablate_heads": "shortcuts.ablation",
+    "diff_weights": "shortcuts.weights",
+    "diff_activations": "shortcuts.activations",
     "revival": "analysis.revival",
     # figures
     "plot": "plots",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from mechft.models.build import ModelConfig, build_model
+from mechft.randomness import preserved_random_state
 from mechft.tasks.pcfg import PCFGTask
 from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.training.trained import Trained
@@ -44,3 +46,74 @@ def make_model(task: PCFGTask) -> Callable[..., HookedTransformer]:
 @pytest.fixture
 def trained(task: PCFGTask, make_model: Callable[..., HookedTransformer]) -> Trained:
     return Trained(make_model(), task, name="small")
+
+
+def _bridge(kind: str, folder: Path, seed: int = 0) -> HookedTransformer:
+    """A TransformerBridge around a small Hugging Face model made from a config; nothing is downloaded."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        PreTrainedTokenizerFast,
+    )
+
+    size = len(PCFGTask(SMALL).vocabulary)
+    with preserved_random_state(seed):
+        inner: Any
+        if kind == "gpt2":
+            inner = GPT2LMHeadModel(
+                GPT2Config(vocab_size=size, n_positions=32, n_embd=16, n_layer=2, n_head=2)
+            )
+        else:  # grouped-query attention: two query heads share a key head
+            inner = LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=size, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+                    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=32,
+                )
+            )  # fmt: skip
+        with torch.no_grad():
+            for parameter in inner.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        inner.save_pretrained(folder)
+        words = {str(i): i for i in range(size)}
+        PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+            tokenizer_object=Tokenizer(WordLevel(words, unk_token="0")),
+            bos_token="1", eos_token="2", unk_token="0",
+        ).save_pretrained(folder)  # fmt: skip
+        made: Any = TransformerBridge.boot_transformers(
+            str(folder), hf_model=inner.eval(), device="cpu"
+        )
+    bridge: HookedTransformer = made  # answers to the same names
+    return bridge
+
+
+@pytest.fixture(scope="session")
+def make_bridge(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., HookedTransformer]:
+    """``make_bridge("gpt2", seed)`` or "llama": a bridge for the small task, in its vocabulary."""
+
+    def make(kind: str, seed: int = 0) -> HookedTransformer:
+        return _bridge(kind, tmp_path_factory.mktemp(kind), seed)
+
+    return make
+
+
+KINDS = ("hooked", "gpt2", "llama")
+
+
+@pytest.fixture(params=KINDS)
+def make_any(
+    request: pytest.FixtureRequest,
+    make_model: Callable[..., HookedTransformer],
+    make_bridge: Callable[..., HookedTransformer],
+) -> Callable[..., HookedTransformer]:
+    """``make_any(seed)``: a fresh HookedTransformer, GPT-2 bridge or Llama bridge, in turn."""
+    kind = str(request.param)
+
+    def make(seed: int = 0) -> HookedTransformer:
+        return make_model(seed) if kind == "hooked" else make_bridge(kind, seed)
+
+    return make

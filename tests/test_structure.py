@@ -18,16 +18,16 @@ PACKAGE = Path(mechft.__file__).parent
 RANK = {
     "errors": 0,
     "randomness": 1,
-    "statistics": 1,
-    "tasks": 2,
-    "models": 2,
-    "training": 3,
-    "analysis": 4,
-    "shortcuts": 5,
-    "plots": 5,
-    "experiments": 6,
-    "report": 7,
-    "cli": 8,
+    "statistics": 2,
+    "tasks": 3,
+    "models": 3,
+    "training": 4,
+    "analysis": 5,
+    "shortcuts": 6,
+    "plots": 6,
+    "experiments": 7,
+    "report": 8,
+    "cli": 9,
 }
 
 

@@ -1,16 +1,17 @@
-"""Activations at the answer position, gathered in one pass."""
+"""Activations as rows: one forward a chunk serves every hook point."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechft.analysis.batches import Data, each_batch
 from mechft.errors import ConfigError, require
-from mechft.models.hook_points import check_hook_points, device_of
+from mechft.models.hook_points import ModelLike, as_model, check_hook_points, device_of
 from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
@@ -18,42 +19,109 @@ if TYPE_CHECKING:
 
 _CHUNK = 64  # rows a forward: bounds the memory of the cache (256 took a quarter longer)
 
+Positions = Literal["answer", "all"] | int | slice
+"""Which positions of a prompt become rows.
 
-@torch.no_grad()
-def answer_activations(
-    model: HookedTransformer, batch: TokenBatch, hook_names: Sequence[str]
-) -> dict[str, Float[Tensor, "batch width"]]:
-    """Activations at each row's answer position, on the CPU, by hook name; heads laid side by side.
+"answer": the one whose next token is the answer. An int: that one, negative from the prompt's end. A
+slice: the mean over it (``slice(-10, None)``: the last ten). "all": every position, a row each.
+"""
+
+
+def chunks(data: Data, size: int = _CHUNK) -> Iterator[TokenBatch]:
+    """The rows of some data in batches of at most ``size``, so that memory stays bounded."""
+    for batch in each_batch(data):
+        for start in range(0, len(batch), size):
+            yield batch.rows(slice(start, start + size))
+
+
+def stream_activations(
+    model: ModelLike,
+    data: Data,
+    hook_names: Sequence[str],
+    positions: Positions = "answer",
+) -> Iterator[dict[str, Float[Tensor, "row width"]]]:
+    """Activations chunk by chunk, by hook name; heads laid side by side, on the model's device.
 
     Args:
         model: Any model with ``run_with_cache``.
-        batch: What to run; only the prompt is shown.
+        data: What to run; only the prompts are shown.
         hook_names: Hook points with a position axis second, such as "blocks.0.hook_resid_post".
+        positions: Which positions; see ``Positions``.
 
     Raises:
         UnknownNameError: If the model lacks a hook point; names the nearest.
-        ConfigError: If the batch is empty, a hook has no position axis, or a value is not finite.
+        ConfigError: If there is no row, a hook has no position axis, a position does not exist, or a
+            value is not finite.
 
-    Cost: one hooked forward over the prompt for all hook points together.
+    Cost: one hooked forward over the prompts for all hook points together.
     """
-    require(len(batch) > 0, "A batch needs at least one row; got none.")
+    model = as_model(model)
     check_hook_points(model, hook_names)
+    for chunk in chunks(data):
+        yield activations_of(model, chunk, hook_names, positions)
+
+
+@torch.no_grad()
+def activations_of(
+    model: HookedTransformer,
+    batch: TokenBatch,
+    hook_names: Sequence[str],
+    positions: Positions = "answer",
+) -> dict[str, Float[Tensor, "row width"]]:
+    """``stream_activations`` of one batch, in one forward."""
     wanted = set(hook_names)
-    found: dict[str, list[Tensor]] = {name: [] for name in hook_names}
-    for prompt in batch.prompt.to(device_of(model)).split(_CHUNK):
-        _, cache = model.run_with_cache(prompt, names_filter=lambda name: name in wanted)
-        for name in hook_names:
-            value = cache[name]
-            if value.dim() < 3 or value.shape[1] != prompt.shape[1]:
-                raise ConfigError(
-                    f"{name} has shape {tuple(value.shape)}, without a position axis second. Name a "
-                    "hook point of the residual stream, of a component's output, or of heads (z)."
-                )
-            found[name].append(value[:, batch.answer_position].flatten(1).cpu())
-    activations = {name: torch.cat(parts) for name, parts in found.items()}
-    for name, value in activations.items():
+    prompt = batch.prompt.to(device_of(model))
+    _, cache = model.run_with_cache(prompt, names_filter=lambda name: name in wanted)
+    found: dict[str, Tensor] = {}
+    for name in hook_names:
+        value = cache[name]
+        if value.dim() < 3 or value.shape[1] != prompt.shape[1]:
+            raise ConfigError(
+                f"{name} has shape {tuple(value.shape)}, without a position axis second. Name a "
+                "hook point of the residual stream, of a component's output, or of heads (z)."
+            )
+        found[name] = _rows(value.flatten(2), positions)
         require(
-            bool(value.isfinite().all()),
+            bool(found[name].isfinite().all()),
             f"{name} holds values that are not finite; the model has diverged or overflowed.",
         )
-    return activations
+    return found
+
+
+def _rows(value: Float[Tensor, "batch pos width"], positions: Positions) -> Tensor:
+    length = value.shape[1]
+    if positions == "answer":
+        return value[:, -1]  # the prompt ends there
+    if positions == "all":
+        return value.flatten(0, 1)
+    if isinstance(positions, slice):
+        part = value[:, positions]
+        require(
+            part.shape[1] > 0,
+            f"{positions} selects no position of prompts of {length} tokens.",
+        )
+        return part.float().mean(1)
+    require(
+        isinstance(positions, int) and -length <= positions < length,
+        f'Positions are "answer", "all", a slice, or a number in {-length}..{length - 1} for prompts of '
+        f"{length} tokens; got {positions!r}.",
+    )
+    return value[:, positions]
+
+
+def gather_activations(
+    model: ModelLike,
+    data: Data,
+    hook_names: Sequence[str],
+    positions: Positions = "answer",
+) -> dict[str, Float[Tensor, "row width"]]:
+    """``stream_activations`` of all data at once, on the CPU, in float32 at least.
+
+    Memory: rows × width × hook points.
+    """
+    found: dict[str, list[Tensor]] = {name: [] for name in hook_names}
+    for part in stream_activations(model, data, hook_names, positions):
+        for name, value in part.items():
+            # Half precision would make sums and covariances meaningless.
+            found[name].append(value.cpu() if value.dtype == torch.float64 else value.float().cpu())
+    return {name: torch.cat(parts) for name, parts in found.items()}

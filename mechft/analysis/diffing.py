@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechft.analysis.activations import answer_activations
+from mechft.analysis.activations import gather_activations
 from mechft.analysis.result import Result
 from mechft.errors import ConfigError
 from mechft.models.hook_points import attention_out, mlp_out, resid_post
@@ -124,7 +124,7 @@ def diff_activations(
     """
     blocks = range(int(base.cfg.n_layers))
     names = list(hook_names or [f(b) for b in blocks for f in (attention_out, mlp_out, resid_post)])
-    before, after = (answer_activations(m, batch, names) for m in (base, finetuned))
+    before, after = (gather_activations(m, batch, names) for m in (base, finetuned))
     rows = []
     for hook in names:
         x, y = before[hook].double(), after[hook].double()

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechft.analysis.activations import answer_activations
+from mechft.analysis.activations import gather_activations
 from mechft.analysis.result import Result
 from mechft.errors import ConfigError, require, unknown_name
 from mechft.models.hook_points import resid_post
@@ -168,10 +168,10 @@ def probe(
     for name, model in models.items():
         names = list(hook_names or (resid_post(b) for b in range(int(model.cfg.n_layers))))
         fitter = ProbeFitter(l2)
-        fitter.update(_stack(answer_activations(model, train, names)), train.labels[target])
+        fitter.update(_stack(gather_activations(model, train, names)), train.labels[target])
         probes = fitter.result()
         truth = test.labels[target]
-        right = probes.predict(_stack(answer_activations(model, test, names))) == truth
+        right = probes.predict(_stack(gather_activations(model, test, names))) == truth
         majority = float((truth == probes.majority).double().mean())
         for site, hook in enumerate(names):
             share = proportion(int(right[site].sum()), len(truth))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from mechft import shortcuts
 from mechft.analysis.ablation import HeadAblation
 from mechft.analysis.diffing import ActivationDiff, WeightDiff
 from mechft.analysis.probing import ProbeResult
@@ -26,6 +25,11 @@ from mechft.errors import MechftError
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import QUICK, DemoConfig, DemoScale
 from mechft.experiments.run_folder import claim_folder
+from mechft.shortcuts.ablation import ablate_heads
+from mechft.shortcuts.activations import diff_activations
+from mechft.shortcuts.probing import probe
+from mechft.shortcuts.pruning import prune_curve
+from mechft.shortcuts.weights import diff_weights
 from mechft.statistics import Proportion, proportion
 from mechft.tasks.pcfg_config import OPERAND_PRIORS, preset
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
@@ -197,13 +201,13 @@ def run_demo(config: DemoConfig) -> DemoResult:
         for name, by_question in answers.items()
     }
     print("Looking inside: probes, pruning, ablation, differences.")
-    probes = shortcuts.probe(
+    probes = probe(
         *models,
         train_size=scale.probe_rows,
         test_size=scale.probe_test_rows,
         seed=config.seed,
     )
-    prune = shortcuts.prune_curve(
+    pruning = prune_curve(
         with_,
         without,
         counts=scale.prune_counts,
@@ -211,7 +215,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
         test_size=scale.prune_rows,
         seed=config.seed,
     )
-    ablation = shortcuts.ablate_heads(*models, size=scale.ablation_rows, seed=config.seed)
+    ablations = ablate_heads(*models, size=scale.ablation_rows, seed=config.seed)
     print("Fine-tuning back on a, beside a model that never counted a.")
     same: dict[str, Any] = {
         "steps": scale.reverse_steps,
@@ -230,10 +234,10 @@ def run_demo(config: DemoConfig) -> DemoResult:
         wrapper,
         {WITH: with_, WITHOUT: without, **back},
         probes,
-        prune,
-        ablation,
-        shortcuts.diff_weights(*models),
-        shortcuts.diff_activations(*models, seed=config.seed),
+        pruning,
+        ablations,
+        diff_weights(*models),
+        diff_activations(*models, seed=config.seed),
         revival(back),
         (),
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mechft.errors import require, unknown_name
+from mechft.models.weights import is_hooked_transformer
 from mechft.randomness import preserved_random_state
 
 if TYPE_CHECKING:
@@ -146,7 +147,15 @@ def model_config(model: HookedTransformer) -> ModelConfig:
 
 
 def clone(model: HookedTransformer) -> HookedTransformer:
-    """An independent copy: same weights in their own memory, no gradients, no hooks of the caller."""
+    """An independent copy: same weights in their own memory, no gradients, no hooks of the caller.
+
+    A TransformerBridge keeps its last activations; with a graph on them it cannot be copied, so it sees
+    one token without gradients first.
+    """
+    if not is_hooked_transformer(model):
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            model(torch.zeros(1, 1, dtype=torch.long, device=device))
     twin = copy.deepcopy(model)
     twin.reset_hooks(including_permanent=True)
     for parameter in twin.parameters():

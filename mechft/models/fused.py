@@ -4,11 +4,16 @@ Training and evaluation ask for logits at a few positions and for no activations
 them with one QKV product a block, `scaled_dot_product_attention`, and, in the last block, work at
 the asked positions only. It holds no weights: gradients land on the HookedTransformer's parameters.
 The hooked forward is the reference it is tested against, logits and gradients.
+
+`fused_resume` starts it in the middle and lets a function change what passes at seven points of a block:
+what sweeps over interventions need, without the price of hooks.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +22,7 @@ from torch import Tensor
 
 from mechft.errors import ConfigError
 from mechft.models.hook_points import has_hooks
+from mechft.models.weights import is_hooked_transformer
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -25,6 +31,20 @@ if TYPE_CHECKING:
 # not pay for themselves: at 40 tokens attention alone was 2× faster, a whole step the same within noise;
 # at 104 tokens attention alone was slower.
 _EXPLICIT_LENGTH = 64
+
+Edit = Callable[[Tensor, "Tensor | None"], Tensor]
+"""(value, positions) → new value. Positions are where the value's second axis is, None for everywhere."""
+
+EDITABLE = (
+    "hook_resid_pre",
+    "attn.hook_z",
+    "hook_attn_out",
+    "hook_resid_mid",
+    "mlp.hook_post",
+    "hook_mlp_out",
+    "hook_resid_post",
+)
+"""The points of a block that ``fused_resume`` can change, by the end of their hook point's name."""
 
 _SUPPORTED: dict[str, Any] = {
     "normalization_type": "LN",
@@ -52,7 +72,7 @@ _SUPPORTED: dict[str, Any] = {
 
 def unsupported_features(model: HookedTransformer) -> list[str]:
     """What about a model the fused forward cannot compute, as "feature=value"; empty if nothing."""
-    if not any(kind.__name__ == "HookedTransformer" for kind in type(model).__mro__):
+    if not is_hooked_transformer(model):
         return [f"class={type(model).__name__}"]
     return [
         f"{name}={getattr(model.cfg, name, 'missing')!r}"
@@ -88,12 +108,68 @@ def fused_logits(
     length = tokens.shape[1]
     if length > model.cfg.n_ctx:
         raise ConfigError(f"Inputs hold at most n_ctx = {model.cfg.n_ctx} tokens; got {length}.")
-    x = F.embedding(tokens, model.embed.W_E) + model.pos_embed.W_pos[:length]
+    x = fused_embedding(model, tokens)
     blocks: list[Any] = list(model.blocks)
     for block in blocks[:-1]:
         x = _block(block, x, None)
     x = _block(blocks[-1], x, positions)
     return _linear(_layer_norm(model.ln_final, x), model.unembed.W_U, model.unembed.b_U)
+
+
+def fused_resume(
+    model: HookedTransformer,
+    resid: Float[Tensor, "batch pos d_model"],
+    positions: Int[Tensor, " asked"] | None = None,
+    *,
+    block: int = 0,
+    stage: Literal["pre", "mid"] = "pre",
+    edits: Mapping[str, Edit] | None = None,
+) -> Float[Tensor, "batch asked d_vocab"]:
+    """Logits from a residual stream in the middle of the model, with some values changed on the way.
+
+    Args:
+        model: As in ``fused_logits``.
+        resid: The residual stream at ``block``: before it ("pre"), or after its attention ("mid");
+            ``block = n_layers`` is the end of the last one.
+        positions: Where logits are wanted; later positions must not be in ``resid``. None: everywhere.
+        block, stage: Where ``resid`` is.
+        edits: Changes by full name of the hook point ("blocks.1.attn.hook_z"), of ``EDITABLE`` points.
+            In the last block values after the keys are at the asked positions only.
+
+    Raises:
+        ConfigError: As ``fused_logits``, or for an edit that the rest of the forward does not pass.
+    """
+    _check(model, resid, positions)
+    edits = dict(edits or {})
+    blocks: list[Any] = list(model.blocks)
+    passed = [
+        f"blocks.{i}.{point}"
+        for i in range(block, len(blocks))
+        for point in (EDITABLE[3:] if i == block and stage == "mid" else EDITABLE)
+    ]
+    for name in edits:
+        if name not in passed:
+            raise ConfigError(
+                f"From block {block} ({stage}) the fused forward does not pass {name}; it can change "
+                f"{', '.join(EDITABLE)} of the blocks it runs. Use the model's own hooks."
+            )
+    x = resid
+    if positions is not None and (
+        block == len(blocks) or (block, stage) == (len(blocks) - 1, "mid")
+    ):
+        x = _pick(x, positions)
+    for i in range(block, len(blocks)):
+        asked = positions if i == len(blocks) - 1 else None
+        here = {k.split(".", 2)[2]: edit for k, edit in edits.items() if k.split(".")[1] == str(i)}
+        x = _block(blocks[i], x, asked, here, stage if i == block else "pre")
+    return _linear(_layer_norm(model.ln_final, x), model.unembed.W_U, model.unembed.b_U)
+
+
+def fused_embedding(
+    model: HookedTransformer, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """The residual stream before block 0: what ``fused_resume`` starts from."""
+    return F.embedding(tokens, model.embed.W_E) + model.pos_embed.W_pos[: tokens.shape[1]]
 
 
 def _check(model: HookedTransformer, tokens: Tensor, positions: Tensor | None) -> None:
@@ -131,16 +207,33 @@ def _linear(x: Tensor, weight: Float[Tensor, "i o"], bias: Float[Tensor, " o"]) 
     return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
 
-def _block(block: Any, x: Tensor, positions: Tensor | None) -> Tensor:
-    """One transformer block; with ``positions``, its output at those places only."""
-    normed = _layer_norm(block.ln1, x)
-    if positions is None:
-        x = x + _attention(block.attn, normed)
-    else:
-        x = _pick(x, positions) + _attention_at(block.attn, normed, positions)
+def _block(
+    block: Any,
+    x: Tensor,
+    positions: Tensor | None,
+    edits: Mapping[str, Edit] = MappingProxyType({}),
+    stage: str = "pre",
+) -> Tensor:
+    """One transformer block, or what is left of it; with ``positions``, its output at those only."""
+
+    def edited(point: str, value: Tensor, at: Tensor | None = positions) -> Tensor:
+        return edits[point](value, at) if point in edits else value
+
+    if stage == "pre":
+        x = edited("hook_resid_pre", x, None)
+        normed = _layer_norm(block.ln1, x)
+        if positions is None:
+            z = _attention(block.attn, normed)
+        else:
+            x = _pick(x, positions)
+            z = _attention_at(block.attn, normed, positions)
+        x = x + edited("hook_attn_out", _write(block.attn, edited("attn.hook_z", z)))
+    x = edited("hook_resid_mid", x)
     mlp = block.mlp
     hidden = F.gelu(_linear(_layer_norm(block.ln2, x), mlp.W_in, mlp.b_in))
-    return x + _linear(hidden, mlp.W_out, mlp.b_out)
+    hidden = edited("mlp.hook_post", hidden)
+    x = x + edited("hook_mlp_out", _linear(hidden, mlp.W_out, mlp.b_out))
+    return edited("hook_resid_post", x)
 
 
 def _pick(x: Float[Tensor, "batch pos d"], positions: Tensor) -> Float[Tensor, "batch asked d"]:
@@ -161,12 +254,14 @@ def _project(
     return tuple(kind.transpose(1, 2) for kind in kinds)
 
 
-def _write(attn: Any, z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos d"]:
-    flat = z.transpose(1, 2).flatten(2)  # [batch, pos, head * d_head]
-    return _linear(flat, attn.W_O.flatten(0, 1), attn.b_O)
+def _write(attn: Any, z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos d"]:
+    return _linear(z.flatten(2), attn.W_O.flatten(0, 1), attn.b_O)
 
 
-def _attention(attn: Any, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+def _attention(
+    attn: Any, x: Float[Tensor, "batch pos d"]
+) -> Float[Tensor, "batch pos head d_head"]:
+    """What each head gathers (z), before W_O."""
     q, k, v = _project(x, [attn.W_Q, attn.W_K, attn.W_V], [attn.b_Q, attn.b_K, attn.b_V])
     scale = 1 / float(attn.attn_scale)
     if x.shape[1] <= _EXPLICIT_LENGTH and x.device.type == "cpu":
@@ -175,16 +270,16 @@ def _attention(attn: Any, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "bat
         z = torch.softmax((q * scale) @ k.transpose(-1, -2) + future, -1) @ v
     else:
         z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-    return _write(attn, z)
+    return z.transpose(1, 2)
 
 
 def _attention_at(
     attn: Any, x: Float[Tensor, "batch pos d"], positions: Tensor
-) -> Float[Tensor, "batch asked d"]:
-    """Attention whose queries are the asked positions; keys and values are everywhere."""
+) -> Float[Tensor, "batch asked head d_head"]:
+    """Z where the queries are the asked positions; keys and values are everywhere."""
     (q,) = _project(_pick(x, positions), [attn.W_Q], [attn.b_Q])
     k, v = _project(x, [attn.W_K, attn.W_V], [attn.b_K, attn.b_V])
     mask = torch.arange(x.shape[1], device=x.device) <= positions[..., None]
     mask = mask[:, None] if positions.dim() == 2 else mask  # a head axis for rows of their own
     z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1 / float(attn.attn_scale))
-    return _write(attn, z)
+    return z.transpose(1, 2)

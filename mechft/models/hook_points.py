@@ -10,6 +10,7 @@ from mechft.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     import torch
     from transformer_lens import HookedTransformer
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 class HasModel(Protocol):
@@ -21,19 +22,44 @@ class HasModel(Protocol):
         ...
 
 
-ModelLike = Union["HookedTransformer", HasModel]
+ModelLike = Union["HookedTransformer", "TransformerBridge", HasModel]
+"""What analyses take: a HookedTransformer, a TransformerBridge (any Hugging Face model), a ``Trained``."""
 
 
 def as_model(model: ModelLike) -> HookedTransformer:
-    """The HookedTransformer itself, given it or a ``Trained`` that holds it."""
+    """The model itself, given it or a ``Trained`` that holds it.
+
+    A TransformerBridge answers to the same names, and passes for a HookedTransformer from here on.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
     holder: Any = model
+    if hasattr(holder, "hook_dict"):  # a bridge passes on .model of the Hugging Face model it wraps
+        return holder  # type: ignore[no-any-return]
     inner: HookedTransformer = getattr(holder, "model", holder)
+    if not hasattr(inner, "hook_dict"):
+        raise ConfigError(
+            f"A model is a HookedTransformer, a TransformerBridge or a Trained; got "
+            f"{type(model).__name__}. Load a Hugging Face model through "
+            "TransformerBridge.boot_transformers(folder)."
+        )
     return inner
 
 
 def device_of(model: HookedTransformer) -> torch.device:
     """The device a model's parameters are on."""
     return next(model.parameters()).device
+
+
+def resid_pre(block: int) -> str:
+    """Residual stream before a block. Float["batch pos d_model"]."""
+    return f"blocks.{block}.hook_resid_pre"
+
+
+def resid_mid(block: int) -> str:
+    """Residual stream between a block's attention and its MLP. Float["batch pos d_model"]."""
+    return f"blocks.{block}.hook_resid_mid"
 
 
 def resid_post(block: int) -> str:
@@ -46,6 +72,16 @@ def head_output(block: int) -> str:
     return f"blocks.{block}.attn.hook_z"
 
 
+def pattern(block: int) -> str:
+    """Attention pattern: each query's weights on the keys. Float["batch head query key"]."""
+    return f"blocks.{block}.attn.hook_pattern"
+
+
+def neurons(block: int) -> str:
+    """MLP activations after the non-linearity. Float["batch pos d_mlp"]."""
+    return f"blocks.{block}.mlp.hook_post"
+
+
 def attention_out(block: int) -> str:
     """What a block's attention adds to the residual stream. Float["batch pos d_model"]."""
     return f"blocks.{block}.hook_attn_out"
@@ -54,6 +90,17 @@ def attention_out(block: int) -> str:
 def mlp_out(block: int) -> str:
     """What a block's MLP adds to the residual stream. Float["batch pos d_model"]."""
     return f"blocks.{block}.hook_mlp_out"
+
+
+def block_of(hook_name: str) -> int:
+    """The block a hook point belongs to; −1 outside the blocks."""
+    parts = hook_name.split(".")
+    return int(parts[1]) if parts[0] == "blocks" else -1
+
+
+def component_of(hook_name: str) -> str:
+    """What a hook point shows: "resid_post", "attn_out", "z"; the last part of its name."""
+    return hook_name.split(".")[-1].removeprefix("hook_")
 
 
 def check_hook_points(model: HookedTransformer, names: Iterable[str]) -> None:

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_FIGURES = {
+    "ProbeResult": "probing.probes",
+    "PruneCurve": "pruning.prune_curve",
+    "HeadAblation": "ablation.head_ablation",
+    "WeightDiff": "weights.weight_diff",
+    "ActivationDiff": "activations.activation_diff",
+    "Revival": "training.revival",
+    "Trained": "training.history",
+}
+"""For each kind of result, the function that draws it."""
+
 
 def plot(result: Any) -> go.Figure:
-    """The figure that fits a result: probes, pruning curve, ablation, diffs, revival, or a history.
+    """The figure that fits a result of any analysis, or the history of a trained model.
 
     Raises:
         TypeError: If there is no figure for this kind of result; lists those there are.
     """
-    from mechft.analysis.ablation import HeadAblation
-    from mechft.analysis.diffing import ActivationDiff, WeightDiff
-    from mechft.analysis.probing import ProbeResult
-    from mechft.analysis.pruning import PruneCurve
-    from mechft.analysis.revival import Revival
-    from mechft.plots import figures
-    from mechft.training.trained import Trained
-
-    known: dict[type, Callable[[Any], go.Figure]] = {
-        ProbeResult: figures.probes,
-        PruneCurve: figures.prune_curve,
-        HeadAblation: figures.head_ablation,
-        WeightDiff: figures.weight_diff,
-        ActivationDiff: figures.activation_diff,
-        Revival: figures.revival,
-        Trained: figures.history,
-    }
-    for kind, draw in known.items():
-        if isinstance(result, kind):
-            return draw(result)
-    names = ", ".join(kind.__name__ for kind in known)
-    raise TypeError(f"There is no figure for {type(result).__name__}; there is one for {names}.")
+    for kind in type(result).__mro__:
+        if kind.__name__ in _FIGURES and kind.__module__.startswith("mechft."):
+            module, function = _FIGURES[kind.__name__].split(".")
+            made: go.Figure = getattr(import_module(f"mechft.plots.{module}"), function)(result)
+            return made
+    raise TypeError(
+        f"There is no figure for {type(result).__name__}; there is one for {', '.join(_FIGURES)}."
+    )

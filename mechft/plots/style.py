@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
 # Okabe & Ito (2008), told apart under every common colour blindness.
@@ -17,6 +18,16 @@ _FIXED = {
     "Scr.+FT": "#CC79A7",
     "Scr.": "#E69F00",
 }
+
+
+TASK_NAMES = {
+    "acc_pt": "O_PT, uncorrelated",
+    "acc_pt_cte0": "O_PT, uncorrelated",
+    "acc_pt_cte1": "O_PT, correlated",
+    "acc_ft_cte0": "O_FT, uncorrelated",
+    "acc_ft_cte1": "O_FT, correlated",
+}
+"""Questions in words; O_PT and O_FT are the pretraining and the fine-tuning operand."""
 
 
 def colour(model: str, place: int = 0) -> str:
@@ -97,3 +108,51 @@ def line_with_band(
         "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>",
         **where,
     )
+
+
+def count_label(frame: pd.DataFrame) -> str:
+    """How many cases the numbers of a frame rest on, from its column n."""
+    low, high = int(frame["n"].min()), int(frame["n"].max())
+    return f"n = {low:,}" if low == high else f"n = {low:,} to {high:,}"
+
+
+def legend_once(made: go.Figure) -> None:
+    """One legend entry a group, however many panels draw it."""
+    seen: set[str] = set()
+    for trace in made.data:
+        if trace.showlegend is not False:
+            trace.showlegend = trace.legendgroup not in seen
+            seen.add(trace.legendgroup)
+
+
+def diff_panels(frame: pd.DataFrame, value: str, label: str, legend: str) -> go.Figure:
+    """A grid of blocks × components, a panel per model."""
+    models = list(dict.fromkeys(frame["model"]))
+    made = figure("", "", "")
+    made.set_subplots(
+        1, len(models), shared_yaxes=True, subplot_titles=models, horizontal_spacing=0.06
+    )
+    for column, model in enumerate(models, 1):
+        here = frame[frame["model"] == model]
+        order = list(dict.fromkeys(here["component"]))
+        grid = here.pivot(index="block", columns="component", values=value)[order]
+        names = here.pivot(index="block", columns="component", values=label)[order]
+        made.add_trace(
+            go.Heatmap(
+                z=grid.values,
+                x=[c.removeprefix("attn.").removeprefix("mlp.") for c in grid.columns],
+                y=["outside" if b < 0 else f"block {b}" for b in grid.index],
+                coloraxis="coloraxis",
+                customdata=names.values,
+                texttemplate="%{z:.2g}",
+                textfont={"size": 10},
+                hovertemplate=f"<b>{model}</b><br>%{{customdata}}<br>%{{z:.3g}}<extra></extra>",
+                hoverongaps=False,
+            ),
+            row=1,
+            col=column,
+        )
+    made.update_layout(
+        coloraxis={"colorscale": "Cividis", "cmin": 0, "colorbar": {"title": legend}}, height=340
+    )
+    return made

@@ -19,7 +19,7 @@ from mechft.experiments.demo import (
     in_steps,
     prune_table,
 )
-from mechft.plots.figures import TASK_NAMES
+from mechft.plots.style import TASK_NAMES
 from mechft.report.render import Section, render
 from mechft.training.trained import package_versions
 

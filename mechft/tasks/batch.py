@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from mechft.errors import require
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class TokenBatch:
         """The tokens a model may see before it answers: up to and including ``answer_position``."""
         return self.tokens[:, : self.answer_position + 1]
 
+    def rows(self, index: slice | Int[Tensor, " row"]) -> TokenBatch:
+        """Some of the rows, all that belongs to them included."""
+        return TokenBatch(
+            self.tokens[index],
+            self.answer_position,
+            self.answer[index],
+            {name: label[index] for name, label in self.labels.items()},
+            None if self.correlated is None else self.correlated[index],
+        )
+
     def digest(self) -> str:
         """A short hash of tokens and answers: the same rows, the same name."""
         content = [self.answer_position, self.tokens.tolist(), self.answer.tolist()]
@@ -53,6 +66,33 @@ class TokenBatch:
             {name: label.to(device) for name, label in self.labels.items()},
             None if self.correlated is None else self.correlated.to(device),
         )
+
+
+def concatenate(batches: Iterable[TokenBatch]) -> TokenBatch:
+    """Batches of the same shape as one, in order.
+
+    Raises:
+        ConfigError: If there is none, or they differ in length, answer position or labels.
+    """
+    parts = list(batches)
+    require(bool(parts), "There is no batch to work on; give at least one.")
+    first = parts[0]
+    for part in parts[1:]:
+        same = (part.tokens.shape[1], part.answer_position, part.labels.keys())
+        require(
+            same == (first.tokens.shape[1], first.answer_position, first.labels.keys()),
+            "Batches put together have the same length, answer position and labels; got "
+            f"{first.tokens.shape[1]}, {first.answer_position}, {list(first.labels)} and {same[0]}, "
+            f"{same[1]}, {list(same[2])}.",
+        )
+    flags = [part.correlated for part in parts]
+    return TokenBatch(
+        torch.cat([part.tokens for part in parts]),
+        first.answer_position,
+        torch.cat([part.answer for part in parts]),
+        {name: torch.cat([part.labels[name] for part in parts]) for name in first.labels},
+        torch.cat([f for f in flags if f is not None]) if None not in flags else None,
+    )
 
 
 @runtime_checkable

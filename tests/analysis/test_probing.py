@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mechft.analysis.activations import answer_activations
+from mechft.analysis.activations import gather_activations
 from mechft.analysis.probing import ProbeFitter, probe
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.hook_points import head_output, resid_post
@@ -68,7 +68,7 @@ def test_frame_and_majority(trained: Trained) -> None:
 
 def test_activations_are_those_of_the_answer_position(trained: Trained) -> None:
     batch = trained.task.query("C", "a").sample(300, generator(1))
-    found = answer_activations(trained.model, batch, [resid_post(1), head_output(0)])
+    found = gather_activations(trained.model, batch, [resid_post(1), head_output(0)])
     _, cache = trained.model.run_with_cache(batch.prompt)
     torch.testing.assert_close(found[resid_post(1)], cache[resid_post(1)][:, -1])
     torch.testing.assert_close(found[head_output(0)], cache[head_output(0)][:, -1].flatten(1))
@@ -85,8 +85,8 @@ def test_bad_input(trained: Trained) -> None:
     with pytest.raises(ConfigError, match="at least two classes; every label is 4"):
         probe(models, same, same, "C(a)")
     with pytest.raises(ConfigError, match="without a position axis"):
-        answer_activations(trained.model, batch, ["blocks.0.attn.hook_pattern"])
+        gather_activations(trained.model, batch, ["blocks.0.attn.hook_pattern"])
     with torch.no_grad():
         trained.model.W_E[0] = float("nan")
     with pytest.raises(ConfigError, match="not finite"):
-        answer_activations(trained.model, batch, [resid_post(0)])
+        gather_activations(trained.model, batch, [resid_post(0)])

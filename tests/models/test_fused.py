@@ -142,3 +142,48 @@ def test_positions_outside(make_model: MakeModel, positions: Tensor) -> None:
     model = make_model()
     with pytest.raises(ConfigError, match=r"positions lie in 0\.\.19"):
         fused_logits(model, tokens(model), positions)
+
+
+@pytest.mark.parametrize("point", fused.EDITABLE)
+@pytest.mark.parametrize("block", [0, 1])
+def test_edits_equal_hooks(make_model: MakeModel, point: str, block: int) -> None:
+    """Changing a value on the way gives what a hook at that point gives, at the asked position too."""
+    model = make_model(dtype=torch.float64)
+    inputs, name = tokens(model), f"blocks.{block}.{point}"
+    with model.hooks(fwd_hooks=[(name, lambda value, hook: value.flip(-1) * 0.5)]):
+        slow = model(inputs)
+    for positions in (None, torch.tensor([19]), torch.tensor([3, 19])):
+        fast = fused.fused_resume(
+            model,
+            fused.fused_embedding(model, inputs),
+            positions,
+            edits={name: lambda value, at: value.flip(-1) * 0.5},
+        )
+        wanted = slow if positions is None else slow[:, positions]
+        torch.testing.assert_close(fast, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+@pytest.mark.parametrize("stage", ["pre", "mid"])
+def test_resume_in_the_middle(make_model: MakeModel, block: int, stage: Any) -> None:
+    model = make_model(dtype=torch.float64)
+    inputs, last = tokens(model), torch.tensor([19])
+    logits, cache = model.run_with_cache(inputs)
+    if block == 2:
+        resid = cache[resid_post(1)]
+        stage = "pre"
+    else:
+        resid = cache[f"blocks.{block}.hook_resid_{stage}"]
+    for positions in (None, last):
+        found = fused.fused_resume(model, resid, positions, block=block, stage=stage)
+        wanted: Any = logits
+        wanted = wanted if positions is None else wanted[:, last]
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_edits_that_are_not_passed(make_model: MakeModel) -> None:
+    model = make_model()
+    resid = fused.fused_embedding(model, tokens(model))
+    for name in ("blocks.1.attn.hook_z", "blocks.0.hook_mlp_out", "blocks.2.attn.hook_z", "hook_x"):
+        with pytest.raises(ConfigError, match=f"does not pass {name}"):
+            fused.fused_resume(model, resid, block=1, stage="mid", edits={name: lambda v, at: v})

@@ -1,0 +1,81 @@
+"""Figures of training and of reverse fine-tuning, over steps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mechft.plots.style import (
+    PALETTE,
+    TASK_NAMES,
+    accuracy_axis,
+    colour,
+    count_label,
+    figure,
+    line_with_band,
+    reference_line,
+)
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from mechft.analysis.revival import Revival
+    from mechft.training.trained import Trained
+
+
+def revival(result: Revival) -> go.Figure:
+    """Accuracy on O_PT over reverse fine-tuning steps, from 0 on a scale that spreads the first ones."""
+    frame = result.frame
+    made = figure("", "reverse fine-tuning steps", f"accuracy on O_PT ({count_label(frame)})")
+    for place, (model, rows) in enumerate(frame.groupby("model", sort=False)):
+        line_with_band(
+            made,
+            rows["step"].map(_spread),
+            rows["accuracy"],
+            rows["ci_low"],
+            rows["ci_high"],
+            name=str(model),
+            line_colour=colour(str(model), place),
+        )
+        made.data[-1].text = [f"step {step}" for step in rows["step"]]
+        made.data[-1].hovertemplate = (
+            f"<b>{model}</b><br>%{{text}}<br>%{{y:.1%}} "
+            "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>"
+        )
+    reference_line(made, 0.95)
+    accuracy_axis(made)
+    _step_axis(made, int(frame["step"].max()))
+    return made
+
+
+def history(trained: Trained) -> go.Figure:
+    """Accuracy of every evaluation over the last training's steps."""
+    frame = trained.history
+    made = figure(trained.name, "steps", f"accuracy ({count_label(frame)})")
+    for place, (evaluation, rows) in enumerate(frame.groupby("evaluation", sort=False)):
+        name = TASK_NAMES.get(str(evaluation), str(evaluation))
+        line_with_band(
+            made,
+            rows["step"].map(_spread),
+            rows["accuracy"],
+            rows["ci_low"],
+            rows["ci_high"],
+            name=name,
+            line_colour=PALETTE[place % len(PALETTE)],
+        )
+        made.data[-1].text = [f"step {step}" for step in rows["step"]]
+        made.data[-1].hovertemplate = f"<b>{name}</b><br>%{{text}}: %{{y:.1%}}<extra></extra>"
+    accuracy_axis(made)
+    _step_axis(made, int(frame["step"].max()))
+    return made
+
+
+def _spread(step: float) -> float:
+    """Cube root: shows step 0, which a logarithm cannot, and still spreads the first steps."""
+    return math.pow(step, 1 / 3)
+
+
+def _step_axis(made: go.Figure, last: int) -> None:
+    ticks = [0, 1, 5, 20, 50, 100, 200, 400, 1000, 2500, 5000, 10_000, 50_000, 200_000]
+    kept = [tick for tick in ticks if tick < last * 0.8] + [last]
+    made.update_xaxes(tickvals=[_spread(t) for t in kept], ticktext=[f"{t:,}" for t in kept])
