@@ -17,10 +17,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mechft.analysis.ablation import HeadAblation
-from mechft.analysis.diffing import ActivationDiff, WeightDiff
+from mechft.analysis.activation_diff import ActivationDiff
 from mechft.analysis.probing import ProbeResult
 from mechft.analysis.pruning import PruneCurve
 from mechft.analysis.revival import Revival, revival
+from mechft.analysis.weight_diff import WeightDiff
 from mechft.errors import MechftError
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import QUICK, DemoConfig, DemoScale

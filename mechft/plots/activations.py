@@ -9,7 +9,7 @@ from mechft.plots.style import diff_panels
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from mechft.analysis.diffing import ActivationDiff
+    from mechft.analysis.activation_diff import ActivationDiff
 
 
 def activation_diff(result: ActivationDiff) -> go.Figure:

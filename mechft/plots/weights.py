@@ -9,7 +9,7 @@ from mechft.plots.style import diff_panels
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from mechft.analysis.diffing import WeightDiff
+    from mechft.analysis.weight_diff import WeightDiff
 
 
 def weight_diff(result: WeightDiff) -> go.Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mechft.analysis import diffing
+from mechft.analysis import activation_diff
 from mechft.randomness import generator
 from mechft.shortcuts.common import joined, together
 from mechft.tasks.batch import TokenBatch
@@ -17,7 +17,7 @@ def diff_activations(
     contrast: Contrast | None = None,
     size: int = 500,
     seed: int = 0,
-) -> diffing.ActivationDiff:
+) -> activation_diff.ActivationDiff:
     """How far activations at the answer position moved; by default on grammar strings, asked for O_PT.
 
     Give ``batch`` to compare them on rows of your own.
@@ -27,5 +27,8 @@ def diff_activations(
         query = base.task.query(contrast.family, contrast.pretraining_operand)
         batch = query.sample(size, generator(seed, "diff", contrast.pretraining_operand))
     return joined(
-        [diffing.diff_activations(base.model, t.model, batch, name=t.name) for t in finetuned]
+        [
+            activation_diff.diff_activations(base.model, t.model, batch, name=t.name)
+            for t in finetuned
+        ]
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mechft.analysis.diffing import diff_activations, diff_weights, effective_rank, linear_cka
+from mechft.analysis.activation_diff import diff_activations, linear_cka
+from mechft.analysis.weight_diff import diff_weights, effective_rank
 from mechft.errors import ConfigError
 from mechft.models.build import ModelConfig, build_model, clone
 from mechft.randomness import generator

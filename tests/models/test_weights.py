@@ -53,7 +53,7 @@ def test_writing_changes_the_model_and_gradients_fit(make_any: MakeAny) -> None:
     loss = model(tokens()).square().mean()
     gradients = torch.autograd.grad(loss, [w.parameter for w in found.values()])
     for weight, gradient in zip(found.values(), gradients, strict=True):
-        step = 1e-4 * torch.randn(weight.tensor.shape, generator=draws, dtype=torch.float64)
+        step = 1e-3 * torch.randn(weight.tensor.shape, generator=draws, dtype=torch.float64)
         losses = []
         for sign in (1, -2, 1):
             with torch.no_grad():
@@ -61,7 +61,7 @@ def test_writing_changes_the_model_and_gradients_fit(make_any: MakeAny) -> None:
                 losses.append(float(model(tokens()).square().mean()))
         predicted = float((weight.gradient(gradient) * step).sum())
         # Llama's RMSNorm computes in float32 whatever the weights are.
-        assert (losses[0] - losses[1]) / 2 == pytest.approx(predicted, rel=1e-2, abs=1e-8)
+        assert (losses[0] - losses[1]) / 2 == pytest.approx(predicted, rel=1e-2, abs=1e-7)
         assert losses[2] == pytest.approx(float(loss.detach()), rel=1e-6)
 
 
