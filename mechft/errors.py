@@ -33,6 +33,10 @@ class TrainingDivergedError(MechftError):
     """The loss stopped being finite."""
 
 
+class PatchingError(MechftError):
+    """Patching a model with its own activations changed its output: the patch is not what it claims."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raise ``ConfigError(message)`` unless ``condition`` holds."""
     if not condition:

@@ -1,182 +1,219 @@
-"""Attention-head ablation: which heads does a behaviour rest on?"""
+"""Ablation: what does a behaviour rest on?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from mechft.analysis.ablation_values import ablation_values, described, site_sets
+from mechft.analysis.interventions import intervened
+from mechft.analysis.metrics import Metric, metric_function, summary
+from mechft.analysis.replacements import (
+    Kind,
+    SiteSet,
+    Values,
+    ablating,
+    check_kinds,
+    hooks_of,
+    mean_values,
+    partners,
+    values_at,
+)
 from mechft.analysis.result import Result
-from mechft.errors import ConfigError, require, unknown_name
-from mechft.models.hook_points import ModelLike, as_model, check_heads, head_output
-from mechft.statistics import proportion
+from mechft.analysis.sites import Component, Site, check_sites
+from mechft.errors import require, unknown_name
+from mechft.models.hook_points import ModelLike, as_model, check_heads
+from mechft.statistics import mean_estimate
 from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-Kind = Literal["zero", "mean"]
 Head = tuple[int, int]
-_CHUNK = 256
 
 
 @dataclass(frozen=True)
-class HeadAblation(Result):
-    """Accuracy with one attention head ablated, beside the accuracy with none.
+class Ablation(Result):
+    """A metric with parts of a model ablated, beside the same with none.
 
-    Columns: model, block, head, kind ("zero" or "mean"), task, accuracy, ci_low, ci_high, unablated,
-    change (accuracy − unablated), n.
+    Columns: model, sites (names of the ablated sites), size (how many), component, block, index, position
+    (of the last of them), kind, task, metric, value, ci_low, ci_high, untouched (the metric with nothing
+    ablated), change (value − untouched), change_low, change_high, n. Intervals are 95%: Wilson's for an
+    accuracy, the normal one over rows otherwise and for the change, which is paired row by row.
+
+    Attributes:
+        sets: The ablated sites by the name in ``sites``.
     """
+
+    sets: dict[str, tuple[Site, ...]]
+
+    def ranking(
+        self,
+        task: str,
+        kind: Kind | None = None,
+        *,
+        model: str | None = None,
+        ascending: bool = True,
+    ) -> list[Site]:
+        """Single sites by the change they make to a task: for an accuracy, the most harmful first.
+
+        Choose on other rows than those that the ranked sites are then measured on.
+
+        Args:
+            task: The task.
+            kind: The kind of ablation; the first by default.
+            model: Which model, where the frame holds several.
+            ascending: Smallest change first; False for a loss.
+        """
+        models = list(self.frame["model"].unique())
+        if model is None and len(models) == 1:
+            model = models[0]
+        if model not in models:
+            raise unknown_name("model", model, models)
+        frame = self.frame[(self.frame["task"] == task) & (self.frame["size"] == 1)]
+        if frame.empty:
+            raise unknown_name("task", task, self.frame["task"].unique())
+        frame = frame[frame["model"] == model]
+        kind = kind or frame["kind"].iloc[0]
+        frame = frame[frame["kind"] == kind].sort_values(
+            "change", ascending=ascending, kind="stable"
+        )
+        return [self.sets[name][0] for name in frame["sites"]]
 
 
 @contextmanager
 def ablate(
     model: ModelLike,
-    heads: Sequence[Head],
+    heads: Sequence[Head] = (),
     kind: Kind = "zero",
     reference: TokenBatch | None = None,
+    *,
+    sites: SiteSet = (),
+    seed: int = 0,
 ) -> Iterator[HookedTransformer]:
-    """Replace the output (z) of attention heads inside the block; the hooks are gone after it.
+    """Ablate attention heads, or any sites, inside the block; the hooks are gone after it.
 
     Args:
-        model: Any model with hook points ``blocks.i.attn.hook_z`` and ``hooks``, or a ``Trained``.
-        heads: (block, head) pairs, at least one.
-        kind: "zero", or "mean": the head's mean over ``reference``, position by position.
-        reference: Rows to take means from; needed for "mean". Inputs may not be longer.
+        model: A HookedTransformer, TransformerBridge or ``Trained``.
+        heads: (block, head) pairs.
+        kind: "zero"; "mean": the mean over ``reference``, position by position; "resample": for each row
+            the values of a row of ``reference`` drawn at random.
+        reference: Rows to take values from; needed unless the kind is "zero". Inputs may not be longer.
+        sites: MLPs, neurons, residual positions, beside or instead of heads.
+        seed: Seed of the order in which "resample" takes the reference's rows.
 
     Raises:
-        ConfigError: If a head does not exist, or "mean" is asked without a reference.
+        ConfigError: If a site does not exist, none is given, or a reference is needed and missing.
         UnknownNameError: If the kind is not known.
     """
-    if kind not in ("zero", "mean"):
-        raise unknown_name("kind of ablation", kind, ("zero", "mean"))
     model = as_model(model)
-    if kind == "mean":
+    if heads or not sites:
+        check_heads(model, heads)
+    chosen = [*(Site(block, "head", head) for block, head in heads), *sites]
+    check_kinds([kind])
+    check_sites(model, chosen)
+    require(
+        all(site.position is None or site.position >= 0 for site in chosen),
+        "Inside ablate(...) inputs may have any length, so positions count from the start; got "
+        f"{[site.label for site in chosen if (site.position or 0) < 0]}.",
+    )
+    if kind != "zero":
         require(
             reference is not None and len(reference) > 0,
-            'kind="mean" takes its means from a batch of at least one row; pass reference=batch.',
+            f'kind="{kind}" takes its values from a batch of at least one row; pass reference=batch.',
         )
-    check_heads(model, heads)
-    blocks = sorted({block for block, _ in heads})
-    means = head_means(model, reference, blocks) if kind == "mean" and reference is not None else {}
-    hooks: list[Any] = [
-        (
-            head_output(block),
-            _replace_heads([h for b, h in heads if b == block], means.get(block)),
-        )
-        for block in blocks
-    ]
-    with model.hooks(fwd_hooks=hooks):
+    values: Values = {}
+    if reference is not None and kind == "mean":
+        values = mean_values(model, hooks_of(chosen), reference)
+    elif reference is not None and kind == "resample":
+        shuffled = reference.rows(partners(len(reference), seed))
+        values = values_at(model, hooks_of(chosen), shuffled)
+    with intervened(model, ablating(chosen, kind, values, int(model.cfg.n_ctx))):
         yield model
 
 
-def _replace_heads(heads: list[int], mean: Tensor | None) -> Callable[..., Tensor]:
-    def replace(z: Tensor, hook: Any) -> Tensor:  # z: [batch, pos, head, d_head]
-        if mean is not None and z.shape[1] > len(mean):
-            raise ConfigError(
-                f"Head means reach {len(mean)} positions, the reference's length; this input has "
-                f"{z.shape[1]}. Take the means from rows at least as long."
+def ablation_sweep(
+    model: ModelLike,
+    tasks: Mapping[str, TokenBatch],
+    sites: Component | Sequence[Site | SiteSet] = "head",
+    *,
+    kinds: Sequence[Kind] = ("zero", "mean"),
+    metric: Metric = "accuracy",
+    reference: Mapping[str, TokenBatch] | None = None,
+    seed: int = 0,
+    name: str = "model",
+) -> Ablation:
+    """Ablate sites or sets of sites, one after the other, and measure each task.
+
+    Args:
+        model: The model; unchanged afterwards.
+        tasks: Rows to measure on, by name.
+        sites: A component (each head, each MLP …, alone), or sites and sets of sites.
+        kinds: As in ``ablate``. Mean ablation removes what a site says about the particular text and
+            keeps what it always says.
+        metric: A name of ``METRICS`` or a function of (logits, rows, untouched logits).
+        reference: Rows to take means and resampled values from, by task; by default the task's own. Then
+            resampling gives each row the values of another row.
+        seed: Seed of the resampling.
+        name: What the frame calls the model.
+
+    Raises:
+        ConfigError: If a site does not exist, or there is no task, kind or site.
+        UnknownNameError: If a kind or metric is not known.
+
+    Cost: a HookedTransformer of the GPT family: per site what comes after it, on the fused forward; the
+    others a hooked forward. ``python -m tests.benchmarks.analysis`` has the ratios.
+    """
+    model = as_model(model)
+    sets = site_sets(model, sites, tasks)
+    label, function = metric_function(metric)
+    rows = []
+    for task, kind, found in ablation_values(
+        model, tasks, sets, kinds, {label: function}, reference, seed
+    ):
+        for place, chosen in enumerate(sets.items()):
+            rows.append(
+                {
+                    "model": name,
+                    **described(*chosen),
+                    "kind": kind,
+                    "task": task,
+                    "metric": label,
+                    **_measured(found.cells[place, 0], found.untouched[0], label),
+                }
             )
-        z = z.clone()
-        z[:, :, heads] = 0.0 if mean is None else mean[: z.shape[1], heads].to(z.dtype)
-        return z
+    import pandas as pd
 
-    return replace
-
-
-@torch.no_grad()
-def head_means(
-    model: HookedTransformer, reference: TokenBatch, blocks: Sequence[int]
-) -> dict[int, Tensor]:
-    """Mean head outputs over a batch, at each position of its prompts. Float["pos head d_head"] each."""
-    names = {head_output(block) for block in blocks}
-    totals: dict[int, Tensor] = {}
-    for prompt in reference.prompt.split(_CHUNK):
-        _, cache = model.run_with_cache(prompt, names_filter=lambda name: name in names)
-        for block in blocks:
-            total = cache[head_output(block)].sum(0)
-            totals[block] = totals[block] + total if block in totals else total
-    return {block: total / len(reference) for block, total in totals.items()}
+    frame = pd.DataFrame(rows).astype({"index": "Int64", "position": "Int64"})
+    return Ablation(frame, sets)
 
 
-@torch.no_grad()
 def ablate_heads(
     model: ModelLike,
     tasks: Mapping[str, TokenBatch],
     *,
     kinds: Sequence[Kind] = ("zero", "mean"),
+    metric: Metric = "accuracy",
     name: str = "model",
-) -> HeadAblation:
-    """Ablate every head alone and measure each task's accuracy.
-
-    Mean ablation takes its means from the task's own rows, so it removes what a head says about the
-    particular text and keeps what it always says.
-
-    Args:
-        model: The model; unchanged afterwards.
-        tasks: Rows to measure on, by name.
-        kinds: Kinds of ablation.
-        name: What the frame calls the model.
-
-    Cost: the residual stream before each block is cached once, so that a head's ablation runs the
-    later blocks only: (n_layers + 1) / 2 of a hooked forward on average.
-    """
-    for kind in kinds:
-        if kind not in ("zero", "mean"):
-            raise unknown_name("kind of ablation", kind, ("zero", "mean"))
-    if not tasks or not kinds:
-        raise ConfigError("An ablation sweep needs at least one task and one kind; got none.")
-    model = as_model(model)
-    n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
-    rows = []
-    for task, batch in tasks.items():
-        starts, unablated = _prefixes(model, batch)
-        means = head_means(model, batch, range(n_layers)) if "mean" in kinds else {}
-        for kind in kinds:
-            for block in range(n_layers):
-                for head in range(n_heads):
-                    mean = means[block] if kind == "mean" else None
-                    hook = (head_output(block), _replace_heads([head], mean))
-                    right = 0
-                    with model.hooks(fwd_hooks=[hook]):
-                        for resid, answer in zip(
-                            starts[block].split(_CHUNK), batch.answer.split(_CHUNK), strict=True
-                        ):
-                            logits = model(resid, start_at_layer=block)[:, -1]
-                            right += int((logits.argmax(-1) == answer).sum())
-                    share = proportion(right, len(batch))
-                    rows.append(
-                        {
-                            "model": name,
-                            "block": block,
-                            "head": head,
-                            "kind": kind,
-                            "task": task,
-                            "accuracy": share.value,
-                            "ci_low": share.low,
-                            "ci_high": share.high,
-                            "unablated": unablated,
-                            "change": share.value - unablated,
-                            "n": share.n,
-                        }
-                    )
-    import pandas as pd
-
-    return HeadAblation(pd.DataFrame(rows))
+) -> Ablation:
+    """Ablate every attention head alone: ``ablation_sweep`` over heads."""
+    return ablation_sweep(model, tasks, "head", kinds=kinds, metric=metric, name=name)
 
 
-def _prefixes(model: HookedTransformer, batch: TokenBatch) -> tuple[list[Tensor], float]:
-    """The residual stream before each block, and the accuracy with nothing ablated."""
-    names = [f"blocks.{block}.hook_resid_pre" for block in range(int(model.cfg.n_layers))]
-    parts: list[list[Tensor]] = [[] for _ in names]
-    right = 0
-    for prompt, answer in zip(batch.prompt.split(_CHUNK), batch.answer.split(_CHUNK), strict=True):
-        logits, cache = model.run_with_cache(prompt, names_filter=lambda name: name in names)
-        right += int((logits[:, -1].argmax(-1) == answer).sum())  # type: ignore[call-overload]
-        for part, name in zip(parts, names, strict=True):
-            part.append(cache[name])
-    return [torch.cat(part) for part in parts], right / len(batch)
+def _measured(values: Tensor, untouched: Tensor, label: str) -> dict[str, Any]:
+    found = summary(values, label)
+    change = mean_estimate(values.double() - untouched.double())
+    return {
+        "value": found.value,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "untouched": float(untouched.double().mean()),
+        "change": change.value,
+        "change_low": change.low,
+        "change_high": change.high,
+        "n": found.n,
+    }

@@ -115,13 +115,10 @@ def all_weights(model: HookedTransformer) -> dict[str, Weight]:
         }
     covered = {id(weight.parameter) for weight in found.values()}
     parameters = dict(model.named_parameters())
-    memory = {name: _extent(parameter) for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
-        start, end = memory[name]
-        # GPT-2's joint QKV is also there as its three parts, which are what the bridge computes with.
-        joint = any(
-            start <= low and high <= end and other != name for other, (low, high) in memory.items()
-        )
+        # GPT-2's joint QKV is also there as its three parts, which are what the bridge computes with (in
+        # a deep copy they no longer share the joint one's memory).
+        joint = ".qkv." in name and name.replace(".qkv.", ".q.") in parameters
         if id(parameter) not in covered and not joint:
             clean = name.replace("_original_component.", "")
             found[clean] = _own(clean, parameter)
@@ -131,12 +128,6 @@ def all_weights(model: HookedTransformer) -> dict[str, Weight]:
 def is_hooked_transformer(model: object) -> bool:
     """Whether a model is a HookedTransformer (and not a TransformerBridge), without importing either."""
     return any(kind.__name__ == "HookedTransformer" for kind in type(model).__mro__)
-
-
-def _extent(parameter: Tensor) -> tuple[int, int]:
-    """First and last byte address of a tensor's memory."""
-    last = sum((n - 1) * s for n, s in zip(parameter.shape, parameter.stride(), strict=True))
-    return parameter.data_ptr(), parameter.data_ptr() + (last + 1) * parameter.element_size()
 
 
 def _own(name: str, parameter: torch.nn.Parameter) -> Weight:

@@ -4,64 +4,248 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mechft.plots.style import TASK_NAMES, figure
+from mechft.plots.style import (
+    GREY,
+    PALETTE,
+    TASK_NAMES,
+    accuracy_axis,
+    count_label,
+    figure,
+    legend_once,
+    line_with_band,
+)
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
-    from mechft.analysis.ablation import HeadAblation
+    from mechft.analysis.ablation import Ablation
+    from mechft.analysis.ablation_comparison import AblationComparison
 
 
-def head_ablation(result: HeadAblation) -> go.Figure:
-    """Heads as cells, coloured by the change of accuracy; a row per kind, a column per model and task."""
-    import plotly.graph_objects as go
+def ablation(result: Ablation) -> go.Figure:
+    """Single sites as a grid, growing sets as lines with bands, pairs as a square."""
+    sizes = result.frame.groupby(["model", "kind", "task"], sort=False)["size"]
+    if result.frame["size"].max() == 1:
+        return _grid(result.frame)
+    if all(len(set(size)) == len(size) for _, size in sizes):
+        return _growing(result.frame)
+    return _pairs(result)
 
-    frame = result.frame
-    columns = list(dict.fromkeys(zip(frame["model"], frame["task"], strict=True)))
-    kinds = list(dict.fromkeys(frame["kind"]))
-    made = figure("", "", "")
-    titles = [
-        f"{model}<br>{TASK_NAMES.get(task, task).split(',')[0]}, {kind}"
+
+def _titles(frame: pd.DataFrame, kinds: list[str], columns: list[tuple[str, str]]) -> list[str]:
+    several = frame["model"].nunique() > 1 or frame["model"].iloc[0] != "model"
+    return [
+        f"{model + '<br>' if several else ''}{TASK_NAMES.get(task, task).split(',')[0]}, {kind}"
         for kind in kinds
         for model, task in columns
     ]
+
+
+def _scale(frame: pd.DataFrame) -> dict[str, object]:
+    """A colour axis around no change; accuracies always from −100 to +100 points."""
+    accuracy = frame["metric"].iloc[0] == "accuracy"
+    largest = 1.0 if accuracy else float(frame["change"].abs().max()) or 1.0
+    return {
+        "colorscale": "RdBu" if accuracy else "RdBu_r",
+        "cmin": -largest,
+        "cmax": largest,
+        "colorbar": {
+            "title": "change" if accuracy else f"change of<br>{frame['metric'].iloc[0]}",
+            "tickformat": "+.0%" if accuracy else "+.2g",
+        },
+    }
+
+
+def _format(frame: pd.DataFrame) -> tuple[str, str]:
+    return ("+.0%", ".1%") if frame["metric"].iloc[0] == "accuracy" else ("+.2g", ".3g")
+
+
+def _grid(frame: pd.DataFrame) -> go.Figure:
+    """Blocks down; heads, neurons, positions or components across; a panel per model, task and kind."""
+    import plotly.graph_objects as go
+
+    across = next((c for c in ("index", "position") if frame[c].notna().all()), "component")
+    columns = list(dict.fromkeys(zip(frame["model"], frame["task"], strict=True)))
+    kinds = list(dict.fromkeys(frame["kind"]))
+    order = list(dict.fromkeys(frame[across]))
+    made = figure("", "", "")
     made.set_subplots(
-        len(kinds), len(columns), subplot_titles=titles, horizontal_spacing=0.04,
-        vertical_spacing=0.2, shared_yaxes=True,
+        len(kinds), len(columns), subplot_titles=_titles(frame, kinds, columns),
+        horizontal_spacing=0.04, vertical_spacing=0.2, shared_yaxes=True,
     )  # fmt: skip
+    change, value = _format(frame)
     for row, kind in enumerate(kinds, 1):
         for column, (model, task) in enumerate(columns, 1):
             cells = frame[
                 (frame["kind"] == kind) & (frame["model"] == model) & (frame["task"] == task)
             ]
-            grid = cells.pivot(index="block", columns="head", values="change")
-            absolute = cells.pivot(index="block", columns="head", values="accuracy")
+            grid = cells.pivot(index="block", columns=across, values="change")[order]
+            details = [
+                cells.pivot(index="block", columns=across, values=name)[order].values
+                for name in ("value", "ci_low", "ci_high", "sites")
+            ]
             made.add_trace(
                 go.Heatmap(
                     z=grid.values,
-                    x=[str(h) for h in grid.columns],
+                    x=[str(x) for x in grid.columns],
                     y=[str(b) for b in grid.index],
                     coloraxis="coloraxis",
-                    customdata=absolute.values,
-                    texttemplate="%{z:+.0%}",
+                    customdata=_stacked(details),
+                    texttemplate=f"%{{z:{change}}}" if len(order) <= 12 else None,
                     textfont={"size": 10},
-                    hovertemplate=f"<b>{model}</b>, {kind} ablation<br>block %{{y}}, head %{{x}}<br>"
-                    "accuracy %{customdata:.1%} (%{z:+.1%})<extra></extra>",
+                    hovertemplate=f"<b>{model}</b>, {kind} ablation of %{{customdata[3]}}<br>"
+                    f"{frame['metric'].iloc[0]} %{{customdata[0]:{value}}} "
+                    f"[%{{customdata[1]:{value}}}, %{{customdata[2]:{value}}}]<br>"
+                    f"change %{{z:{change}}}<extra></extra>",
                 ),
                 row=row,
                 col=column,
             )
-    made.update_layout(
-        coloraxis={
-            "colorscale": "RdBu",
-            "cmin": -1,
-            "cmax": 1,
-            "colorbar": {"title": "change", "tickformat": "+.0%"},
-        },
-        height=150 + 230 * len(kinds),
-    )
-    made.update_xaxes(title="head", row=len(kinds))
-    made.update_yaxes(title="block", col=1)
+    made.update_layout(coloraxis=_scale(frame), height=150 + 230 * len(kinds))
+    name = {"index": frame["component"].iloc[0]}.get(across, across)
+    made.update_xaxes(title=f"{name} ({count_label(frame)})", row=len(kinds), type="category")
+    made.update_yaxes(title="block", col=1, type="category")
     for annotation in made.layout.annotations:
         annotation.font.size = 12
     return made
+
+
+def _stacked(tables: list[object]) -> object:
+    import numpy as np
+
+    return np.stack([np.asarray(table, dtype=object) for table in tables], -1)
+
+
+def _growing(frame: pd.DataFrame) -> go.Figure:
+    """The metric over the number of sites ablated; a panel per model, a line per task and kind."""
+    models = list(dict.fromkeys(frame["model"]))
+    kinds = list(dict.fromkeys(frame["kind"]))
+    tasks = list(dict.fromkeys(frame["task"]))
+    made = figure("", "", "")
+    made.set_subplots(1, len(models), shared_yaxes=True, subplot_titles=models)
+    for column, model in enumerate(models, 1):
+        here = frame[frame["model"] == model]
+        for (task, kind), rows in here.groupby(["task", "kind"], sort=False):
+            line_with_band(
+                made,
+                [0, *rows["size"]],
+                [rows["untouched"].iloc[0], *rows["value"]],
+                [rows["untouched"].iloc[0], *rows["ci_low"]],
+                [rows["untouched"].iloc[0], *rows["ci_high"]],
+                name=f"{TASK_NAMES.get(str(task), task)}, {kind}",
+                line_colour=PALETTE[tasks.index(task) % len(PALETTE)],
+                dash=("solid", "dot", "dash")[kinds.index(kind) % 3],
+                hover="sites ablated: ",
+                row=1,
+                col=column,
+            )
+            made.data[-1].text = ["nothing", *rows["sites"].str.replace(" + ", "<br>")]
+            made.data[-1].hovertemplate = "%{text}<br>%{y:.3g}<extra></extra>"
+    legend_once(made)
+    metric = frame["metric"].iloc[0]
+    if metric == "accuracy":
+        accuracy_axis(made)
+    made.update_xaxes(title="sites ablated")
+    made.update_yaxes(title=f"{metric} ({count_label(frame)})", col=1)
+    return made
+
+
+def _pairs(result: Ablation) -> go.Figure:
+    """Sites against sites, coloured by the pair's change; a panel per task, for the first kind."""
+    import plotly.graph_objects as go
+
+    frame = result.frame[result.frame["kind"] == result.frame["kind"].iloc[0]]
+    tasks = list(dict.fromkeys(frame["task"]))
+    names = [site.label for (site, *rest) in result.sets.values() if not rest]
+    made = figure("", "", "")
+    titles = [f"{TASK_NAMES.get(task, task)}, {frame['kind'].iloc[0]}" for task in tasks]
+    made.set_subplots(1, len(tasks), subplot_titles=titles, shared_yaxes=True)
+    change, _ = _format(frame)
+    for column, task in enumerate(tasks, 1):
+        found = frame[frame["task"] == task].set_index("sites")["change"]
+        grid = [
+            [found.get(a if a == b else f"{a} + {b}", found.get(f"{b} + {a}")) for b in names]
+            for a in names
+        ]
+        made.add_trace(
+            go.Heatmap(
+                z=grid,
+                x=names,
+                y=names,
+                coloraxis="coloraxis",
+                texttemplate=f"%{{z:{change}}}" if len(names) <= 8 else None,
+                hovertemplate=f"%{{x}} and %{{y}}<br>change %{{z:{change}}}<extra></extra>",
+            ),
+            row=1,
+            col=column,
+        )
+    made.update_layout(coloraxis=_scale(frame), height=420)
+    made.update_yaxes(autorange="reversed")
+    made.update_xaxes(title=f"the diagonal: alone ({count_label(frame)})")
+    return made
+
+
+_LABELLED = 4  # sites named in the figure; all are in the hover text
+_VERDICTS = {"matters more": PALETTE[1], "matters less": PALETTE[0], "same": GREY}
+
+
+def comparison(result: AblationComparison) -> go.Figure:
+    """A site's change in the base across, in the fine-tuned model up; off the diagonal it differs."""
+    frame = result.frame
+    panels = list(dict.fromkeys(zip(frame["task"], frame["kind"], strict=True)))
+    made = figure("", "", "")
+    titles = [f"{TASK_NAMES.get(task, task)}, {kind}" for task, kind in panels]
+    made.set_subplots(1, len(panels), subplot_titles=titles, horizontal_spacing=0.1)
+    accuracy = frame["metric"].iloc[0] == "accuracy"
+    change = "+.1%" if accuracy else "+.3g"
+    for column, (task, kind) in enumerate(panels, 1):
+        here = frame[(frame["task"] == task) & (frame["kind"] == kind)]
+        low = min(here["base_low"].min(), here["finetuned_low"].min())
+        high = max(here["base_high"].max(), here["finetuned_high"].max())
+        made.add_scatter(
+            x=[low, high], y=[low, high], mode="lines", hoverinfo="skip", showlegend=False,
+            line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=column,
+        )  # fmt: skip
+        shown = set(here["difference"].abs().nlargest(_LABELLED).index)
+        for verdict, rows in here.groupby("verdict", sort=False):
+            made.add_scatter(
+                x=rows["base"],
+                y=rows["finetuned"],
+                mode="markers+text",
+                text=[
+                    row.sites if row.Index in shown and verdict != "same" else ""
+                    for row in rows.itertuples()
+                ],
+                textposition="top center",
+                textfont={"size": 10},
+                name=str(verdict),
+                legendgroup=str(verdict),
+                marker={"color": _VERDICTS[str(verdict)], "size": 8},
+                error_x=_bars(rows, "base"),
+                error_y=_bars(rows, "finetuned"),
+                customdata=rows[["sites", "difference", "difference_low", "difference_high"]],
+                hovertemplate=f"<b>%{{customdata[0]}}</b><br>base %{{x:{change}}}, fine-tuned "
+                f"%{{y:{change}}}<br>difference %{{customdata[1]:{change}}} "
+                f"[%{{customdata[2]:{change}}}, %{{customdata[3]:{change}}}]<extra></extra>",
+                row=1,
+                col=column,
+            )
+    legend_once(made)
+    for update in (made.update_xaxes, made.update_yaxes):
+        update(tickformat="+.0%" if accuracy else "+.2g", zeroline=True)
+    made.update_xaxes(title=f"change of {frame['metric'].iloc[0]}, base ({count_label(frame)})")
+    made.update_yaxes(title=f"change of {frame['metric'].iloc[0]}, fine-tuned", col=1)
+    made.update_layout(height=460)
+    return made
+
+
+def _bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": rows[f"{name}_high"] - rows[name],
+        "arrayminus": rows[name] - rows[f"{name}_low"],
+        "thickness": 1,
+        "width": 0,
+    }

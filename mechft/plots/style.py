@@ -153,6 +153,12 @@ def diff_panels(frame: pd.DataFrame, value: str, label: str, legend: str) -> go.
             col=column,
         )
     made.update_layout(
-        coloraxis={"colorscale": "Cividis", "cmin": 0, "colorbar": {"title": legend}}, height=340
+        coloraxis={
+            "colorscale": "Cividis",
+            "cmin": 0,  # without cmax plotly would start at the smallest value
+            "cmax": float(frame[value].max()) or 1.0,
+            "colorbar": {"title": legend},
+        },
+        height=340,
     )
     return made

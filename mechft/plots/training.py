@@ -17,6 +17,7 @@ from mechft.plots.style import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
     from mechft.analysis.revival import Revival
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 
 def revival(result: Revival) -> go.Figure:
-    """Accuracy on O_PT over reverse fine-tuning steps, from 0 on a scale that spreads the first ones."""
-    frame = result.frame
+    """Accuracy on O_PT over reverse fine-tuning steps, from 0 on a scale that spreads the first ones.
+
+    Of several runs of a model the mean, with a band from the lowest to the highest; a run that stopped is
+    taken to have stayed where it was.
+    """
+    frame = _over_runs(result.frame)
     made = figure("", "reverse fine-tuning steps", f"accuracy on O_PT ({count_label(frame)})")
     for place, (model, rows) in enumerate(frame.groupby("model", sort=False)):
         line_with_band(
@@ -46,6 +51,28 @@ def revival(result: Revival) -> go.Figure:
     accuracy_axis(made)
     _step_axis(made, int(frame["step"].max()))
     return made
+
+
+def _over_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """One curve a model: its run's, or the mean over its runs with their range."""
+    import pandas as pd
+
+    parts = []
+    for model, rows in frame.groupby("model", sort=False):
+        if rows["run"].nunique() > 1:
+            runs = rows.pivot(index="step", columns="run", values="accuracy").sort_index().ffill()
+            rows = pd.DataFrame(
+                {
+                    "model": model,
+                    "step": runs.index,
+                    "accuracy": runs.mean(axis=1).values,
+                    "ci_low": runs.min(axis=1).values,
+                    "ci_high": runs.max(axis=1).values,
+                    "n": int(rows["n"].max()),
+                }
+            )
+        parts.append(rows)
+    return pd.concat(parts, ignore_index=True)
 
 
 def history(trained: Trained) -> go.Figure:

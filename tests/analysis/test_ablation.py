@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from mechft.analysis.ablation_comparison import compare_ablations
+from mechft.analysis.ablation_sets import ablate_cumulatively, ablate_pairs, interactions
+from mechft.analysis.replacements import Kind, partners
+from torch import Tensor
 
-from mechft.analysis.ablation import ablate, ablate_heads
+from mechft.analysis.ablation import ablate, ablate_heads, ablation_sweep
+from mechft.analysis.sites import Component, Site, all_sites
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import clone
 from mechft.models.hook_points import has_hooks
 from mechft.randomness import generator
-from mechft.training.evaluation import accuracy
+from mechft.tasks.batch import TokenBatch
+from mechft.tasks.pcfg import PCFGTask
 from mechft.training.trained import Trained
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+MakeAny = Callable[..., "HookedTransformer"]
+
+
+def last_logits(model: HookedTransformer, batch: TokenBatch) -> Tensor:
+    """The answer's logits by the model's own forward, with whatever hooks are attached."""
+    logits: Tensor = model(batch.prompt)
+    return logits[:, -1].detach()
 
 
 def test_zero_ablation_is_w_o_without_the_head(trained: Trained) -> None:
@@ -45,17 +64,123 @@ def test_mean_by_hand(trained: Trained) -> None:
     torch.testing.assert_close(ablated["blocks.1.hook_attn_out"], mean, rtol=1e-4, atol=1e-5)
 
 
-def test_sweep_equals_each_cell(trained: Trained) -> None:
-    model = trained.model
-    tasks = {o: trained.task.query("C", o).sample(300, generator(3, o)) for o in "ab"}
-    frame = ablate_heads(model, tasks).frame
-    assert len(frame) == 2 * 2 * 2 * 2
-    for row in frame.to_dict("records"):
-        batch = tasks[row["task"]]
-        with ablate(model, [(row["block"], row["head"])], row["kind"], reference=batch):
-            assert row["accuracy"] == pytest.approx(accuracy(model, batch).value, abs=2 / 300)
-        assert row["unablated"] == accuracy(model, batch).value
-        assert row["change"] == pytest.approx(row["accuracy"] - row["unablated"])
+COMPONENTS = ["head", "neuron", "attn_out", "mlp_out", "resid_pre", "resid_mid", "resid_post"]
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("kind", ["zero", "mean", "resample"])
+def test_sweep_equals_each_cell(
+    make_any: MakeAny, task: PCFGTask, component: Component, kind: Kind
+) -> None:
+    """Whatever is reused, each number is the one that the ablation alone gives, hook by hook."""
+    model = make_any()
+    batch = task.query("C", "a").sample(70, generator(3))  # more than one chunk
+    sites: list[Site] = all_sites(model, component)
+    sites = sites[:: max(1, len(sites) // 6)]
+    position = 4
+    at = [replace(site, position=position) for site in sites]
+    both = [sites[0], sites[-1]]
+    found = ablation_sweep(
+        model, {"t": batch}, [*sites, *at, both], kinds=[kind], metric="loss", seed=5
+    )
+    plain = F.cross_entropy(last_logits(model, batch), batch.answer)
+    assert len(found) == 2 * len(sites) + 1
+    for row in found.frame.to_dict("records"):
+        with ablate(model, sites=found.sets[row["sites"]], kind=kind, reference=batch, seed=5):
+            slow = F.cross_entropy(last_logits(model, batch), batch.answer)
+        assert row["value"] == pytest.approx(float(slow), rel=1e-4)
+        assert row["untouched"] == pytest.approx(float(plain), rel=1e-5)
+        assert row["change"] == pytest.approx(float(slow - plain), abs=1e-4)
+        assert row["change_low"] <= row["change"] <= row["change_high"]
+
+
+def test_hooks_of_others_stay_in_force(trained: Trained) -> None:
+    """A sweep inside another ablation measures the model as it stands."""
+    model, batch = trained.model, trained.task.query("C", "a").sample(40, generator(3))
+    with ablate(model, [(0, 1)]):
+        inside = ablate_heads(model, {"t": batch}, kinds=["zero"], metric="loss").frame
+    pair = ablation_sweep(
+        model,
+        {"t": batch},
+        [[Site(0, "head", 1), Site(1, "head", 0)]],
+        kinds=["zero"],
+        metric="loss",
+    ).frame
+    row = inside[inside["sites"] == "head 1.0"].iloc[0]
+    assert row["value"] == pytest.approx(pair["value"].iloc[0], rel=1e-5)
+
+
+def test_metrics_by_hand(trained: Trained) -> None:
+    model, batch = trained.model, trained.task.query("C", "a").sample(50, generator(6))
+    site, tasks = [Site(1, "mlp_out")], {"t": batch}
+    with torch.no_grad():
+        plain = last_logits(model, batch).log_softmax(-1)
+    with ablate(model, sites=site), torch.no_grad():
+        without = last_logits(model, batch).log_softmax(-1)
+    right = torch.arange(50), batch.answer
+    others = without.clone()
+    others[right] = float("-inf")
+    wanted = {
+        "accuracy": float((without.argmax(-1) == batch.answer).double().mean()),
+        "probability": float(without[right].exp().mean()),
+        "logit_diff": float((without[right] - others.amax(1)).mean()),
+        "kl": float((plain.exp() * (plain - without)).sum(-1).mean()),
+    }
+    for metric, value in wanted.items():
+        frame = ablation_sweep(model, tasks, site, kinds=["zero"], metric=metric).frame  # type: ignore[arg-type]
+        assert frame["value"].iloc[0] == pytest.approx(value, rel=1e-4, abs=1e-6)
+
+    def entropy(logits: Tensor, rows: TokenBatch, untouched: Tensor) -> Tensor:
+        logs = logits.log_softmax(-1)
+        return -(logs.exp() * logs).sum(-1)
+
+    frame = ablation_sweep(model, tasks, site, kinds=["zero"], metric=entropy).frame
+    assert frame["metric"].iloc[0] == "entropy"
+    assert frame["value"].iloc[0] == pytest.approx(
+        float(-(without.exp() * without).sum(-1).mean()), rel=1e-4
+    )
+    with pytest.raises(ConfigError, match=r"one number a row.*got \(\)"):
+        ablation_sweep(model, tasks, site, metric=lambda logits, rows, untouched: logits.sum())
+
+
+def test_a_planted_head(trained: Trained) -> None:
+    """A head that writes nothing but noise in one model: it stopped mattering, and the others did not."""
+    model, batch = trained.model, trained.task.query("C", "a").sample(200, generator(7))
+    silent = clone(model)
+    with torch.no_grad():
+        silent.blocks[1].attn.W_O[1] = 0
+    found = compare_ablations(model, silent, {"t": batch}, metric="loss", kinds=["zero"]).frame
+    rows = found.set_index("sites")
+    assert rows.loc["head 1.1", "finetuned"] == pytest.approx(0, abs=1e-6)
+    assert rows.loc["head 1.1", "verdict"] == "matters less"
+    assert rows.loc["head 1.1", "base"] != pytest.approx(0, abs=1e-3)
+    same = compare_ablations(model, clone(model), {"t": batch}, metric="loss").frame
+    assert (same["difference"] == 0).all() and set(same["verdict"]) == {"same"}
+
+
+def test_pairs_and_cumulative_sets(trained: Trained) -> None:
+    model, batch = trained.model, trained.task.query("C", "a").sample(60, generator(8))
+    pairs = ablate_pairs(model, {"t": batch}, kinds=["zero"], metric="loss")
+    assert sorted(pairs.frame["size"]) == [1] * 4 + [2] * 6
+    table = interactions(pairs)
+    singles = pairs.frame.set_index("sites")["change"]
+    row = table.iloc[0]
+    assert row["alone"] == pytest.approx(singles[row["first"]] + singles[row["second"]])
+    assert row["interaction"] == pytest.approx(row["change"] - row["alone"])
+    order = pairs.ranking("t", ascending=False)
+    assert singles[order[0].label] == singles[[s.label for s in order]].max()
+    sets = ablate_cumulatively(model, {"t": batch}, order, kinds=["zero"], metric="loss")
+    assert sets.frame["size"].tolist() == [1, 2, 3, 4]
+    assert sets.frame["value"].iloc[0] == pytest.approx(
+        pairs.frame.set_index("sites")["value"][order[0].label], rel=1e-5
+    )
+
+
+def test_resampling_never_gives_a_row_itself() -> None:
+    for n in (2, 3, 50):
+        found = partners(n, seed=1)
+        assert sorted(found.tolist()) == list(range(n))
+        assert not (found == torch.arange(n)).any()
 
 
 def test_means_that_do_not_fit(trained: Trained) -> None:
@@ -86,8 +211,11 @@ def test_hooks_are_gone_after_an_error(trained: Trained, error: type[BaseExcepti
     ("arguments", "error", "message"),
     [
         ({"heads": [(2, 0)]}, ConfigError, r"block in 0\.\.1.*got \(2, 0\)"),
-        ({"heads": [(0, 0)], "kind": "median"}, UnknownNameError, "Known: zero, mean"),
+        ({"heads": [(0, 0)], "kind": "median"}, UnknownNameError, "Known: zero, mean, resample"),
         ({"heads": [(0, 0)], "kind": "mean"}, ConfigError, "pass reference=batch"),
+        ({"sites": [Site(0, "mlp_out", position=-1)]}, ConfigError, "count from the start"),
+        ({"sites": [Site(5, "mlp_out")]}, ConfigError, r"0\.\.1; got 'mlp_out 5'"),
+        ({"sites": [Site(0, "neuron", 64)]}, ConfigError, r"neurons 0\.\.63; got 'neuron 0\.64'"),
         ({"heads": []}, ConfigError, r"such as \[\(1, 2\)\]; got \[\]"),
         ({"heads": (0, 1)}, ConfigError, r"list of \(block, head\) pairs"),
     ],

@@ -1,0 +1,246 @@
+"""What one tool's evidence says about a lost capability, by a rule that is written down.
+
+Each function takes what a technique returned and gives a ``Vote``. Tools that take nothing from the base
+model but the question (probe, pruning, revival) weigh 1. Tools that put something of the base back
+(patching, interpolation) can bring a capability back because they brought it along; they show that what
+changed is thin, not that the capability is still there, and weigh 1/2. A vote is cast where the whole 95%
+interval lies on one side of its threshold; otherwise the tool abstains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from mechft.errors import require, unknown_name
+from mechft.statistics import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mechft.analysis.patching import Patching
+    from mechft.analysis.pruning import PruneCurve
+    from mechft.analysis.revival import Revival
+
+Finding = Literal["wrapped", "damaged", "no vote"]
+
+PROBE_WRAPPED, PROBE_DAMAGED = 0.7, 0.5
+PROBE_LEAST_GAIN = 0.15
+PRUNING_WRAPPED = 0.2
+REVIVAL_WRAPPED, REVIVAL_DAMAGED = 2.0, 1.25
+PATCHING_WRAPPED = 0.8
+UNDONE_WRAPPED, UNDONE_DAMAGED = 0.5, 0.8
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one tool says.
+
+    Attributes:
+        tool: "probe", "pruning", "revival", "patching" or "interpolation".
+        finding: "wrapped", "damaged" or "no vote".
+        weight: 1, or 1/2 for a tool that puts something of the base back.
+        value, low, high: The number it goes by, with its 95% interval (NaN where there is none).
+        meaning: What the number is.
+        rule: When the tool votes what.
+        detail: What was found, in words.
+    """
+
+    tool: str
+    finding: Finding
+    weight: float
+    value: float
+    low: float
+    high: float
+    meaning: str
+    rule: str
+    detail: str
+
+
+def side(low: float, high: float, wrapped: float, damaged: float | None) -> Finding:
+    """On which side of the thresholds an interval lies whole; larger speaks for wrapped."""
+    if low >= wrapped:
+        return "wrapped"
+    return "damaged" if damaged is not None and high <= damaged else "no vote"
+
+
+def vote_of_probe(
+    frame: pd.DataFrame, base: str, finetuned: str, never_had: Sequence[str] = ()
+) -> Vote:
+    """Is the answer still as readable as in the base, above what needs no capability?
+
+    Args:
+        frame: Of ``probe`` for one target, with these models in it; rows of its "random_model" control
+            count as one that never had the capability.
+        base, finetuned: The names of the two.
+        never_had: The names of models without the capability: untrained, or trained on all but it.
+    """
+    own = frame[frame["control"] == "none"].set_index(["model", "hook"])
+    untrained = frame[frame["control"] == "random_model"].groupby("hook")["accuracy"].max()
+    floors, gains = {}, {}
+    for hook in own.loc[base].index:
+        levels = [float(own.loc[(base, hook), "majority"]), float(untrained.get(hook, 0.0))]
+        levels += [float(own.loc[(name, hook), "accuracy"]) for name in never_had]
+        floors[hook] = max(levels)
+        gains[hook] = float(own.loc[(base, hook), "accuracy"]) - floors[hook]
+    hook = max(gains, key=lambda name: gains[name])
+    floor, gain, row = floors[hook], gains[hook], own.loc[(finetuned, hook)]
+    rule = (
+        f"share kept: wrapped from {PROBE_WRAPPED:.0%}, damaged up to {PROBE_DAMAGED:.0%}; no vote where "
+        f"the base itself is less than {PROBE_LEAST_GAIN:.0%} above the floor"
+    )
+    meaning = "probe accuracy above the floor, as a share of the base's"
+    detail = (
+        f"{hook}: base {own.loc[(base, hook), 'accuracy']:.1%}, fine-tuned {row['accuracy']:.1%}, floor "
+        f"{floor:.1%} (best of commonest answer, "
+        + ", ".join([*(["untrained model"] if len(untrained) else []), *never_had])
+        + ")"
+    )
+    if gain < PROBE_LEAST_GAIN:
+        nan = float("nan")
+        return Vote("probe", "no vote", 1, nan, nan, nan, meaning, rule, detail)
+    value, low, high = ((float(row[c]) - floor) / gain for c in ("accuracy", "ci_low", "ci_high"))
+    finding = side(low, high, PROBE_WRAPPED, PROBE_DAMAGED)
+    return Vote("probe", finding, 1, value, low, high, meaning, rule, detail)
+
+
+def vote_of_pruning(
+    curve: PruneCurve, task: str, base_accuracy: float, at_most: int, model: str | None = None
+) -> Vote:
+    """Do a few units removed bring it back? If not, that says nothing: no vote for damaged.
+
+    Args:
+        curve: Of ``prune_curve`` on the fine-tuned model, with K = 0.
+        task: The task of the capability in it.
+        base_accuracy: The base's on the same task.
+        at_most: Largest K.
+        model: Which model's, where the curve has several.
+    """
+    best = curve.best(task, at_most)
+    best = best[best["model"] == (model or best["model"].iloc[0])].set_index("score")
+    (scored,) = [name for name in best.index if name != "random"]
+    row, random = best.loc[scored], best.loc["random"]
+    before, lost = float(row["untouched"]), base_accuracy - float(row["untouched"])
+    value, low, high = ((float(row[c]) - before) / lost for c in ("accuracy", "ci_low", "ci_high"))
+    chance = (float(random["ci_high"]) - before) / lost
+    finding: Finding = "wrapped" if low >= max(PRUNING_WRAPPED, 2 * chance) else "no vote"
+    return Vote(
+        "pruning",
+        finding,
+        1,
+        value,
+        low,
+        high,
+        "share of the lost accuracy that returns with a few units removed",
+        f"wrapped from {PRUNING_WRAPPED:.0%} and twice what random removal returns; never damaged",
+        f"{int(row['k'])} units removed: {before:.1%} to {row['accuracy']:.1%} (n={int(row['n'])}, K "
+        f"chosen on other rows); as many at random at best {random['ci_high']:.1%}",
+    )
+
+
+def vote_of_revival(revival: Revival, finetuned: str, control: str, threshold: float) -> Vote:
+    """Does it come back faster than a model that never had it learns it?"""
+    table = revival.summary(threshold, control).set_index("model")
+    row = table.loc[finetuned]
+    value, bound = float(row["ratio"]), str(row["bound"])
+    low, high = float(row["ratio_low"]), float(row["ratio_high"])
+    finding: Finding = "no vote"
+    if bound in ("=", ">=") and (value if math.isnan(low) else low) >= REVIVAL_WRAPPED:
+        finding = "wrapped"
+    elif bound in ("=", "<=") and (value if math.isnan(high) else high) <= REVIVAL_DAMAGED:
+        finding = "damaged"
+    steps = {name: table.loc[name, "steps"] for name in (finetuned, control)}
+    told = {name: "not reached" if s != s else f"{int(s)} steps" for name, s in steps.items()}
+    return Vote(
+        "revival",
+        finding,
+        1,
+        value,
+        low,
+        high,
+        "steps the control needs over steps the fine-tuned model needs",
+        f"wrapped from {REVIVAL_WRAPPED:g} times, damaged up to {REVIVAL_DAMAGED:g}; by the interval over "
+        "seeds where there are three or more",
+        f"to {threshold:.0%}: {told[finetuned]}, control {told[control]}; ratio {bound} {value:.2g}, "
+        f"{int(row['runs'])} run(s)",
+    )
+
+
+def vote_of_patching(patching: Patching, task: str) -> Vote:
+    """Does the base's activation at one component of one block bring it back?"""
+    frame = patching.frame
+    parts = frame[(frame["component"] != "readout") & ~frame["component"].str.startswith("resid")]
+    require(
+        len(parts) > 0, "The vote of patching needs attention or MLP outputs patched; got none."
+    )
+    best = replace(patching, frame=parts).best(task)
+    nan = float("nan")
+    value, low, high = (
+        (best["recovered"], best["recovered_low"], best["recovered_high"])
+        if best
+        else (nan, nan, nan)
+    )
+    finding: Finding = "wrapped" if low >= PATCHING_WRAPPED else "no vote"
+    return Vote(
+        "patching",
+        finding,
+        0.5,
+        value,
+        low,
+        high,
+        "share of the gap that one component's activation of the base recovers",
+        f"wrapped from {PATCHING_WRAPPED:.0%}; never damaged",
+        f"best: {best['site']}" if best else "the two models score alike",
+    )
+
+
+def vote_of_interpolation(
+    frame: pd.DataFrame, task: str, base_accuracy: float, finetuned_accuracy: float
+) -> Vote:
+    """How much of the change must be undone before half of what was lost is back?
+
+    Args:
+        frame: Of ``interpolate``, with metric "accuracy".
+        task: The task of the capability in it.
+        base_accuracy, finetuned_accuracy: At the two ends.
+    """
+    line = frame[(frame["task"] == task) & (frame["metric"] == "accuracy")]
+    if line.empty:
+        raise unknown_name("task", task, frame["task"].unique())
+    line = line[line["alpha"].between(0, 1)].sort_values("alpha", ascending=False)
+    half = (base_accuracy + finetuned_accuracy) / 2
+
+    def undone(column: str) -> float:
+        """The first alpha from 1 down at which accuracy passes half way, between points linearly."""
+        alphas = torch.tensor(line["alpha"].values)
+        values = torch.tensor(line[column].values)
+        above = (values >= half).nonzero()
+        if len(above) == 0:
+            return 1.0
+        at = int(above[0])
+        if at == 0:
+            return 1 - float(alphas[0])
+        share = (half - float(values[at - 1])) / float(values[at] - values[at - 1])
+        return 1 - float(alphas[at - 1] + share * (alphas[at] - alphas[at - 1]))
+
+    found = Estimate(undone("value"), int(line["n"].iloc[0]), undone("ci_high"), undone("ci_low"))
+    finding: Finding = "no vote"
+    if found.high <= UNDONE_WRAPPED:
+        finding = "wrapped"
+    elif found.low >= UNDONE_DAMAGED:
+        finding = "damaged"
+    return Vote(
+        "interpolation",
+        finding,
+        0.5,
+        found.value,
+        found.low,
+        found.high,
+        "share of the weight change undone before half of the lost accuracy is back",
+        f"wrapped up to {UNDONE_WRAPPED:.0%}, damaged from {UNDONE_DAMAGED:.0%}",
+        f"half way ({half:.1%}) is passed {found.value:.0%} of the way back to the base",
+    )

@@ -1,0 +1,235 @@
+"""The verdict: votes by hand, the rule, and models whose fate is known because a test decided it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from mechft.analysis.diagnosis import Capability, decide, diagnose
+from mechft.analysis.patching import patch_across
+from mechft.analysis.pruning import prune_curve
+from mechft.analysis.revival import Revival, revival
+from mechft.analysis.votes import (
+    Vote,
+    side,
+    vote_of_interpolation,
+    vote_of_probe,
+    vote_of_revival,
+)
+from mechft.analysis.weight_diff import diff_weights
+from mechft.errors import ConfigError, UnknownNameError
+from mechft.models.build import build_model, clone, model_config
+from mechft.randomness import generator
+from mechft.training.recipes import reverse_finetune, scratch_finetune
+from mechft.training.trained import Trained, load
+from tests.planted import NEURONS, destroyed, wrapped
+
+
+@pytest.fixture(scope="module")
+def base() -> Trained:
+    return load("pcfg-tiny-low").renamed("base")
+
+
+@pytest.fixture(scope="module")
+def capability(base: Trained) -> Capability:
+    query = base.task.query("C", "a", base.contrast.correlation(0.0))
+    return Capability(
+        query.sample(1000, generator(0, "fit")), query.sample(400, generator(0, "test")), "C(a)"
+    )
+
+
+@pytest.fixture(scope="module")
+def planted(base: Trained) -> Trained:
+    return wrapped(base)
+
+
+RELEARN: dict[str, Any] = {
+    "steps": 120, "stop_at": 0.93, "learning_rate": 1e-4, "evaluation_size": 200,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def never_had() -> Trained:
+    """Scr.+FT: what learning to count a takes a model that was never asked to."""
+    return scratch_finetune(load("pcfg-tiny-never-a"), **RELEARN)
+
+
+def test_a_planted_wrapper_is_found(
+    base: Trained, planted: Trained, capability: Capability, never_had: Trained
+) -> None:
+    """Three neurons say "0" over the count: each tool points at them, and the verdict is wrapped."""
+    last = f"blocks.{int(base.model.cfg.n_layers) - 1}.mlp"
+    # Weight diffing: nothing else changed, by a change of rank one.
+    frame = diff_weights(base.model, planted.model).frame.set_index("parameter")
+    moved = frame[frame["change"] > 0]
+    assert set(moved.index) == {f"{last}.W_in", f"{last}.b_in", f"{last}.W_out"}
+    # (what the three neurons held before goes with it, hence three and not one)
+    assert moved.loc[[f"{last}.W_in", f"{last}.W_out"], "effective_rank"].max() <= 3
+    # Pruning: the three incoming rows come first, and without them the count is back.
+    curve = prune_curve(
+        planted.model, capability.fit, {"a": capability.test}, counts=(0, 3), random_draws=1
+    )
+    assert curve.scores["model"].top(3).units() == {f"{last}.W_in": sorted(NEURONS)}
+    scored = curve.frame[curve.frame["score"] != "random"].set_index("k")["accuracy"]
+    assert scored[0] < 0.05 and scored[3] > 0.95
+    # Patching: that MLP's output and nothing else.
+    patched = patch_across(
+        base, planted, capability.test, ("attn_out", "mlp_out"), directions=["base→finetuned"]
+    ).frame.set_index("site")["recovered"]
+    assert patched.pop("mlp_out 2") == pytest.approx(1)
+    assert patched.max() < 0.05
+    back = reverse_finetune(planted, contrast=base.contrast, **RELEARN)
+    found = diagnose(
+        base,
+        planted,
+        capability,
+        control=load("pcfg-tiny-never-a"),
+        revival=revival({"reFT": back, "Scr.+FT": never_had}),
+    )
+    assert found.verdict == "wrapped", str(found)
+    votes = found.frame.set_index("tool")["finding"]
+    assert (votes[["pruning", "revival", "patching"]] == "wrapped").all()
+    assert "damaged" not in set(votes)
+
+
+def test_a_destroyed_capability_is_damaged(
+    base: Trained, capability: Capability, never_had: Trained
+) -> None:
+    """Units overwritten with noise, then trained without it: it comes back no faster than it is learnt."""
+    broken = destroyed(base)
+    back = reverse_finetune(broken, **RELEARN)
+    found = diagnose(
+        base,
+        broken,
+        capability,
+        control=load("pcfg-tiny-never-a"),
+        revival=revival({"reFT": back, "Scr.+FT": never_had}),
+    )
+    assert found.verdict == "damaged", str(found)
+    votes = found.frame.set_index("tool")["finding"]
+    assert votes["revival"] == "damaged" and "wrapped" not in set(votes)
+
+
+def test_an_untouched_copy_is_retained(base: Trained, capability: Capability) -> None:
+    twin = clone(base.model)
+    found = diagnose(base, twin, capability)
+    assert found.verdict == "retained" and len(found) == 0
+    with torch.no_grad():  # and so is one that moved, but answers as before
+        for parameter in twin.parameters():
+            parameter.mul_(1 + 1e-4)
+    assert diagnose(base, twin, capability).verdict == "retained"
+    assert "retained" in found._repr_html_() and "retained" in str(found)
+
+
+def test_nothing_to_lose_is_undecided(base: Trained, capability: Capability) -> None:
+    never = build_model(model_config(base.model))
+    found = diagnose(never, base, capability)
+    assert found.verdict == "undecided" and "no capability to lose" in found.reason
+
+
+def vote(finding: Any, weight: float = 1) -> Vote:
+    return Vote("tool", finding, weight, 0, 0, 0, "", "", "")
+
+
+@pytest.mark.parametrize(
+    ("cast", "verdict"),
+    [
+        ([], "undecided"),
+        ([vote("wrapped")], "undecided"),
+        ([vote("wrapped"), vote("wrapped", 0.5)], "wrapped"),
+        ([vote("wrapped"), vote("wrapped"), vote("damaged", 0.5)], "wrapped"),
+        ([vote("wrapped"), vote("wrapped"), vote("damaged")], "undecided"),
+        ([vote("damaged"), vote("damaged", 0.5), vote("wrapped", 0.5)], "damaged"),
+        ([vote("damaged"), vote("no vote"), vote("no vote")], "undecided"),
+    ],
+)
+def test_the_rule(cast: list[Vote], verdict: str) -> None:
+    assert decide(cast)[0] == verdict
+
+
+def test_a_vote_needs_the_whole_interval() -> None:
+    assert side(0.71, 0.9, 0.7, 0.5) == "wrapped"
+    assert side(0.69, 0.9, 0.7, 0.5) == "no vote"
+    assert side(0.1, 0.5, 0.7, 0.5) == "damaged"
+    assert side(0.1, 0.51, 0.7, 0.5) == "no vote"
+    assert side(0.0, 0.1, 0.7, None) == "no vote"
+
+
+def probes(**accuracies: tuple[float, float]) -> pd.DataFrame:
+    """A probe frame of two sites; the interval is one point either way."""
+    return pd.DataFrame(
+        [
+            {"model": model, "hook": f"h{site}", "control": "none", "accuracy": value, "majority": 0.4,
+             "ci_low": value - 0.01, "ci_high": value + 0.01}
+            for model, values in accuracies.items()
+            for site, value in enumerate(values)
+        ]
+    )  # fmt: skip
+
+
+def test_probe_by_hand() -> None:
+    # Site 1 is where the base is furthest above the floor: (0.9 − 0.5) of (1.0 − 0.5).
+    frame = probes(base=(0.9, 1.0), ft=(0.4, 0.9), never=(0.85, 0.5))
+    found = vote_of_probe(frame, "base", "ft", ["never"])
+    assert found.value == pytest.approx(0.8) and found.finding == "wrapped"
+    assert (found.low, found.high) == pytest.approx((0.78, 0.82))
+    assert vote_of_probe(probes(base=(0.9, 1.0), ft=(0.4, 0.5)), "base", "ft").finding == "damaged"
+    # An untrained model is read as well as the base: the probe cannot tell.
+    control = probes(base=(0.99, 0.98)).assign(control="random_model")
+    both = pd.concat([probes(base=(1.0, 1.0), ft=(1.0, 1.0)), control])
+    assert vote_of_probe(both, "base", "ft").finding == "no vote"
+
+
+def history(**steps: int | None) -> Revival:
+    rows = [
+        {"model": m, "run": 0, "step": s, "examples": s, "accuracy": a, "ci_low": a, "ci_high": a, "n": 9}
+        for m, end in steps.items()
+        for s, a in ((0, 0.0), (100 if end is None else end, 0.5 if end is None else 1.0))
+    ]  # fmt: skip
+    return Revival(pd.DataFrame(rows))
+
+
+@pytest.mark.parametrize(
+    ("reft", "control", "finding"),
+    [
+        (10, 40, "wrapped"),
+        (30, 40, "no vote"),
+        (40, 40, "damaged"),
+        (None, 40, "damaged"),
+        (40, None, "wrapped"),  # at least 2.5 times faster
+        (None, None, "no vote"),
+    ],
+)
+def test_revival_by_hand(reft: int | None, control: int | None, finding: str) -> None:
+    found = vote_of_revival(history(reft=reft, control=control), "reft", "control", 0.9)
+    assert found.finding == finding
+
+
+def test_interpolation_by_hand() -> None:
+    line = {0.0: 1.0, 0.5: 1.0, 0.75: 0.5, 1.0: 0.0}
+    frame = pd.DataFrame(
+        [
+            {"alpha": a, "task": "t", "metric": "accuracy", "value": v, "ci_low": v, "ci_high": v, "n": 9}
+            for a, v in line.items()
+        ]
+    )  # fmt: skip
+    found = vote_of_interpolation(frame, "t", 1.0, 0.0)
+    assert found.value == pytest.approx(0.25) and found.finding == "wrapped"
+    late = vote_of_interpolation(frame.assign(value=[1.0, 0, 0, 0]), "t", 1.0, 0.0)
+    assert late.value == pytest.approx(0.75)
+
+
+def test_bad_input(base: Trained, capability: Capability) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'patching'"):
+        diagnose(base, base, capability, tools=["patch"])  # type: ignore[list-item]
+    with pytest.raises(UnknownNameError, match=r"Did you mean .*'C\(a\)'"):
+        diagnose(base, base, replace(capability, target="C(d)"))
+    empty = replace(capability, test=capability.test.rows(slice(0, 0)))
+    with pytest.raises(ConfigError, match="rows to fit and rows to test"):
+        diagnose(base, base, empty)
+    with pytest.raises(UnknownNameError, match=r"model in the revival 'Scr\.\+FT'.*Known: reFT"):
+        diagnose(base, base, capability, revival=history(reFT=3))
