@@ -11,19 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechft.analysis.ablation import ablate as ablate
-    from mechft.analysis.pruning import gradient_times_weight as gradient_times_weight
-    from mechft.analysis.pruning import random_scores as random_scores
+    from mechft.analysis.ablation import ablation_sweep as ablation_sweep
+    from mechft.analysis.interventions.sites import Site as Site
     from mechft.analysis.revival import revival as revival
-    from mechft.analysis.units import pruned as pruned
+    from mechft.analysis.units.editing import grafted as grafted
+    from mechft.analysis.units.editing import pruned as pruned
+    from mechft.analysis.units.mask_files import load_mask as load_mask
+    from mechft.analysis.units.mask_files import save_mask as save_mask
+    from mechft.analysis.units.scores import gradient_times_weight as gradient_times_weight
+    from mechft.analysis.units.scores import random_scores as random_scores
     from mechft.models.bundled import manifest as manifest
     from mechft.models.fused import fused_logits as fused_logits
     from mechft.plots import plot as plot
     from mechft.randomness import generator as generator
     from mechft.shortcuts.ablation import ablate_heads as ablate_heads
+    from mechft.shortcuts.ablation import compare_ablations as compare_ablations
     from mechft.shortcuts.activations import diff_activations as diff_activations
+    from mechft.shortcuts.activations import diff_outputs as diff_outputs
+    from mechft.shortcuts.activations import logit_lens as logit_lens
+    from mechft.shortcuts.attention import attention_maps as attention_maps
+    from mechft.shortcuts.attention import diff_attention as diff_attention
+    from mechft.shortcuts.diagnosis import diagnose as diagnose
+    from mechft.shortcuts.patching import patch_across as patch_across
+    from mechft.shortcuts.probing import description_length as description_length
+    from mechft.shortcuts.probing import erase as erase
     from mechft.shortcuts.probing import probe as probe
+    from mechft.shortcuts.probing import probe_transfer as probe_transfer
+    from mechft.shortcuts.pruning import learn_mask as learn_mask
+    from mechft.shortcuts.pruning import predicted_answers as predicted_answers
     from mechft.shortcuts.pruning import prune_curve as prune_curve
+    from mechft.shortcuts.weights import diff_circuits as diff_circuits
     from mechft.shortcuts.weights import diff_weights as diff_weights
+    from mechft.shortcuts.weights import interpolate as interpolate
+    from mechft.shortcuts.weights import low_rank as low_rank
+    from mechft.shortcuts.weights import spectrum as spectrum
     from mechft.tasks.contrast import Contrast as Contrast
     from mechft.tasks.correlation import Correlation as Correlation
     from mechft.tasks.pcfg import PCFGTask as PCFGTask
@@ -62,18 +83,42 @@ _PUBLIC = {
     "scratch_finetune": "training.recipes",
     "accuracy": "training.evaluation",
     "predictions": "training.evaluation",
-    # analysis: one-liners on trained models (the plain forms are in mechft.analysis):
-    # what changed, what is still there, what comes back
+    # analysis: one-liners on trained models (the plain forms are in mechft.analysis)
+    # what is still there?
     "probe": "shortcuts.probing",
+    "description_length": "shortcuts.probing",
+    "probe_transfer": "shortcuts.probing",
+    "erase": "shortcuts.probing",
     "prune_curve": "shortcuts.pruning",
-    "gradient_times_weight": "analysis.pruning",
-    "random_scores": "analysis.pruning",
-    "pruned": "analysis.units",
+    "gradient_times_weight": "analysis.units.scores",
+    "random_scores": "analysis.units.scores",
+    "pruned": "analysis.units.editing",
+    "grafted": "analysis.units.editing",
+    "learn_mask": "shortcuts.pruning",
+    "predicted_answers": "shortcuts.pruning",
+    "save_mask": "analysis.units.mask_files",
+    "load_mask": "analysis.units.mask_files",
+    # what does it rest on, and where did it change?
     "ablate": "analysis.ablation",
     "ablate_heads": "shortcuts.ablation",
+    "ablation_sweep": "analysis.ablation",
+    "compare_ablations": "shortcuts.ablation",
+    "patch_across": "shortcuts.patching",
+    "Site": "analysis.interventions.sites",
+    # what changed?
     "diff_weights": "shortcuts.weights",
+    "diff_circuits": "shortcuts.weights",
+    "spectrum": "shortcuts.weights",
+    "interpolate": "shortcuts.weights",
+    "low_rank": "shortcuts.weights",
     "diff_activations": "shortcuts.activations",
+    "diff_outputs": "shortcuts.activations",
+    "logit_lens": "shortcuts.activations",
+    "diff_attention": "shortcuts.attention",
+    "attention_maps": "shortcuts.attention",
+    # what comes back, and the verdict
     "revival": "analysis.revival",
+    "diagnose": "shortcuts.diagnosis",
     # figures
     "plot": "plots",
 }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mechft.analysis.editing import grafted_copy
-from mechft.analysis.scores import gradient_times_weight
+from mechft.analysis.units.editing import grafted_copy
+from mechft.analysis.units.scores import gradient_times_weight
 from mechft.models.build import build_model, clone, model_config
 from mechft.randomness import generator
 from mechft.training.recipes import finetune
@@ -40,7 +40,7 @@ def wrapped(base: Trained, neurons: tuple[int, ...] = NEURONS, strength: float =
     weights: Any = model
     unembed: torch.Tensor = weights.W_U.detach()
     says = torch.nn.functional.normalize(unembed[:, zero] - unembed.mean(1), dim=0)
-    mlp = model.blocks[last].mlp
+    mlp: Any = model.blocks[last].mlp
     with torch.no_grad():
         for neuron in neurons:
             mlp.W_in[:, neuron] = tuned * slope

@@ -30,18 +30,31 @@ def test_results_have_what_they_promise(folder: Path) -> None:
         assert {"k", "acc_pt", "acc_ft_cte1", "random_acc_pt"} <= found["prune"][run][0].keys()
     keys = {"model", "block", "target", "accuracy", "ci_low", "ci_high", "majority"}
     assert all(keys <= row.keys() for row in found["probe"])
-    assert {row["model"] for row in found["probe"]} == {"base", "C_Tr = 1", "C_Tr = 0"}
+    controls = {"never asked for a", "untrained"}
+    assert {row["model"] for row in found["probe"]} == {"base", "C_Tr = 1", "C_Tr = 0", *controls}
     for run in ("c1", "scratch_finetune"):
         assert {"step", "acc_pt"} <= found["reft"][run][0].keys()
         assert run in found["reft"]["steps_to_95"]
     assert found["ablation"] and found["weight_diff"] and len(found["checks"]) == 6
-    accuracies = [row["accuracy"] for row in found["probe"] + found["ablation"]]
+    accuracies = [row["accuracy"] for row in found["probe"]]
+    accuracies += [row["value"] for row in found["ablation"] + found["patching"]]
     assert all(0 <= value <= 1 for value in accuracies)
+    verdicts = ("retained", "wrapped", "damaged", "undecided")
+    assert found["diagnosis"]["verdict"] in verdicts and found["interpolation"]
 
 
 def test_tables_are_tidy(folder: Path) -> None:
     files = {path.stem for path in folder.glob("*.csv")}
-    assert files >= {"behaviour", "training", "probe", "prune", "ablation", "revival"}
+    assert files >= {
+        "behaviour",
+        "training",
+        "probe",
+        "prune",
+        "ablation",
+        "revival",
+        "patching",
+        "outputs",
+    }
     for name in files:
         assert len(pd.read_csv(folder / f"{name}.csv")) > 0
 

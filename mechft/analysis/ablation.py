@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from mechft.analysis.ablation_values import ablation_values, described, site_sets
-from mechft.analysis.interventions import intervened
-from mechft.analysis.metrics import Metric, metric_function, summary
-from mechft.analysis.replacements import (
+from mechft.analysis.interventions.ablation_values import ablation_values, described, site_sets
+from mechft.analysis.interventions.edits import intervened
+from mechft.analysis.interventions.replacements import (
     Kind,
     SiteSet,
     Values,
@@ -23,8 +22,9 @@ from mechft.analysis.replacements import (
     partners,
     values_at,
 )
+from mechft.analysis.interventions.sites import Component, Site, check_sites
+from mechft.analysis.metrics import Metric, metric_function, summary
 from mechft.analysis.result import Result
-from mechft.analysis.sites import Component, Site, check_sites
 from mechft.errors import require, unknown_name
 from mechft.models.hook_points import ModelLike, as_model, check_heads
 from mechft.statistics import mean_estimate

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mechft.analysis.ablation_values import ablation_values, described, site_sets
+from mechft.analysis.interventions.ablation_values import ablation_values, described, site_sets
+from mechft.analysis.interventions.replacements import Kind, SiteSet
+from mechft.analysis.interventions.sites import Component, Site
 from mechft.analysis.metrics import Metric, metric_function
-from mechft.analysis.replacements import Kind, SiteSet
 from mechft.analysis.result import Result
-from mechft.analysis.sites import Component, Site
 from mechft.models.hook_points import ModelLike, as_model
 from mechft.statistics import mean_estimate
 from mechft.tasks.batch import TokenBatch

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from mechft.analysis.ablation import Ablation, ablation_sweep
-from mechft.analysis.sites import Component, Site, all_sites
+from mechft.analysis.interventions.sites import Component, Site, all_sites
 from mechft.models.hook_points import ModelLike, as_model
 from mechft.tasks.batch import TokenBatch
 

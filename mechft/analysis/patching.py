@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechft.analysis.interventions import Edits, New, edits_for, from_rows
+from mechft.analysis.interventions.edits import Edits, New, edits_for, from_rows
+from mechft.analysis.interventions.sites import Component, Site, all_sites, check_sites
+from mechft.analysis.interventions.sweeps import Runner, sweep
 from mechft.analysis.metrics import Metric, evaluate, metric_function, summary
 from mechft.analysis.result import Result
-from mechft.analysis.sites import Component, Site, all_sites, check_sites
-from mechft.analysis.sweeps import Runner, sweep
 from mechft.errors import ConfigError, PatchingError, require, unknown_name
 from mechft.models.hook_points import ModelLike, as_model, device_of, resid_post
 from mechft.statistics import bootstrap_interval, mean_estimate

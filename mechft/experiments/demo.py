@@ -16,34 +16,51 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from mechft.analysis.ablation import HeadAblation
+from mechft.analysis.ablation import Ablation
 from mechft.analysis.activation_diff import ActivationDiff
+from mechft.analysis.attention import AttentionDiff
+from mechft.analysis.attention_maps import AttentionMaps
+from mechft.analysis.diagnosis import Diagnosis, commonest_answer, conclude, settled
+from mechft.analysis.interpolation import Interpolation
+from mechft.analysis.output_diff import OutputDiff
+from mechft.analysis.patching import Patching
 from mechft.analysis.probing import ProbeResult
 from mechft.analysis.pruning import PruneCurve
 from mechft.analysis.revival import Revival, revival
+from mechft.analysis.votes import (
+    vote_of_interpolation,
+    vote_of_patching,
+    vote_of_probe,
+    vote_of_pruning,
+    vote_of_revival,
+)
 from mechft.analysis.weight_diff import WeightDiff
 from mechft.errors import MechftError
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import QUICK, DemoConfig, DemoScale
 from mechft.experiments.run_folder import claim_folder
 from mechft.shortcuts.ablation import ablate_heads
-from mechft.shortcuts.activations import diff_activations
+from mechft.shortcuts.activations import diff_activations, diff_outputs
+from mechft.shortcuts.attention import attention_maps, diff_attention
+from mechft.shortcuts.patching import patch_across
 from mechft.shortcuts.probing import probe
 from mechft.shortcuts.pruning import prune_curve
-from mechft.shortcuts.weights import diff_weights
+from mechft.shortcuts.weights import diff_weights, interpolate
 from mechft.statistics import Proportion, proportion
 from mechft.tasks.pcfg_config import OPERAND_PRIORS, preset
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import predictions
-from mechft.training.recipes import finetune, pretrain, reverse_finetune, scratch_finetune
+from mechft.training.recipes import finetune, fresh, pretrain, reverse_finetune, scratch_finetune
 from mechft.training.trained import Trained, load, package_versions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BASE, WITH, WITHOUT, CONTROL = "base", "C_Tr = 1", "C_Tr = 0", "Scr.+FT"
+NEVER, UNTRAINED = "never asked for a", "untrained"
 REFT = "reFT after C_Tr = 1"
 THRESHOLD, STOP_AT = 0.95, 0.97
+_ALPHAS = tuple(i / 10 for i in range(11))
 _SHORT = {BASE: "base", WITH: "c1", WITHOUT: "c0"}
 
 
@@ -57,7 +74,10 @@ class DemoResult:
         wrapper: By model name and operand asked for, how often the answer on uncorrelated strings is
             count(a) + 1: the shortcut itself, seen where it is wrong.
         histories: The fine-tuning and reverse fine-tuning runs, by name.
-        probe, prune, ablation, weight_diff, activation_diff, revival: The analyses.
+        probe, prune, ablation, weight_diff, activation_diff, patching, interpolation, attention, outputs,
+            revival: The analyses; the last four but one compare the base with C_Tr = 1.
+        maps: Attention of the head whose pattern moved most, on one string.
+        diagnosis: What became of count a under C_Tr = 1, from the analyses above.
         checks: What was expected and whether it holds.
     """
 
@@ -68,10 +88,16 @@ class DemoResult:
     histories: dict[str, Trained]
     probe: ProbeResult
     prune: PruneCurve
-    ablation: HeadAblation
+    ablation: Ablation
     weight_diff: WeightDiff
     activation_diff: ActivationDiff
+    patching: Patching
+    interpolation: Interpolation
+    attention: AttentionDiff
+    maps: AttentionMaps
+    outputs: OutputDiff
     revival: Revival
+    diagnosis: Diagnosis
     checks: tuple[Check, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,6 +133,15 @@ class DemoResult:
             "ablation": _records(self.ablation.frame),
             "weight_diff": _records(self.weight_diff.frame),
             "activation_diff": _records(self.activation_diff.frame),
+            "patching": _records(self.patching.frame),
+            "interpolation": _records(self.interpolation.frame),
+            "attention": _records(self.attention.frame),
+            "outputs": _records(self.outputs.frame),
+            "diagnosis": {
+                "verdict": self.diagnosis.verdict,
+                "reason": self.diagnosis.reason,
+                "votes": _records(self.diagnosis.frame),
+            },
             "reft": {**curves, "steps_to_95": reached},
             "checks": [check.to_dict() for check in self.checks],
             "config": {**asdict(self.config), "out": str(self.config.out)},
@@ -141,6 +176,12 @@ class DemoResult:
             "ablation": self.ablation.frame,
             "weight_diff": self.weight_diff.frame,
             "activation_diff": self.activation_diff.frame,
+            "patching": self.patching.frame,
+            "interpolation": self.interpolation.frame,
+            "attention": self.attention.frame,
+            "outputs": self.outputs.frame,
+            "moved_most": self.outputs.examples,
+            "diagnosis": self.diagnosis.frame,
             "revival": self.revival.frame,
         }
 
@@ -201,9 +242,12 @@ def run_demo(config: DemoConfig) -> DemoResult:
         }
         for name, by_question in answers.items()
     }
-    print("Looking inside: probes, pruning, ablation, differences.")
+    print("Looking inside: probes, pruning, ablation, differences, patching.")
     probes = probe(
         *models,
+        control.renamed(NEVER),
+        fresh(base, config.seed, UNTRAINED),
+        contrast=with_.contrast,
         train_size=scale.probe_rows,
         test_size=scale.probe_test_rows,
         seed=config.seed,
@@ -217,6 +261,10 @@ def run_demo(config: DemoConfig) -> DemoResult:
         seed=config.seed,
     )
     ablations = ablate_heads(*models, size=scale.ablation_rows, seed=config.seed)
+    look: dict[str, Any] = {"size": scale.look_rows, "seed": config.seed}
+    attention = diff_attention(base, with_, **look)
+    moved = attention.frame.loc[attention.frame["js"].idxmax()]
+    head = (int(moved["block"]), int(moved["head"]))
     print("Fine-tuning back on a, beside a model that never counted a.")
     same: dict[str, Any] = {
         "steps": scale.reverse_steps,
@@ -228,6 +276,24 @@ def run_demo(config: DemoConfig) -> DemoResult:
         REFT: reverse_finetune(with_, directory=runs / "reft", name=REFT, **same),
         CONTROL: scratch_finetune(control, directory=runs / "scratch-ft", **same),
     }
+    curves = revival(back)
+    patching = patch_across(base, with_, **look)
+    line = interpolate(base, with_, metrics=("accuracy",), alphas=_ALPHAS, **look)
+    had, has = (behaviour[name]["acc_pt_cte0"] for name in (BASE, WITH))
+    commonest = commonest_answer(batches["acc_pt_cte0"])
+    target = probes.frame[probes.frame["target"] == "C(a)"]
+    diagnosis = settled(had, has, commonest) or conclude(
+        [
+            vote_of_probe(target, BASE, WITH, (NEVER, UNTRAINED)),
+            vote_of_pruning(pruning, "acc_pt", had.value, 15, WITH),
+            vote_of_revival(curves, REFT, CONTROL, THRESHOLD),
+            vote_of_patching(patching, "acc_pt"),
+            vote_of_interpolation(line.frame, "acc_pt", had.value, has.value),
+        ],
+        had,
+        has,
+        commonest,
+    )
     result = DemoResult(
         config,
         scale,
@@ -239,7 +305,13 @@ def run_demo(config: DemoConfig) -> DemoResult:
         ablations,
         diff_weights(*models),
         diff_activations(*models, seed=config.seed),
-        revival(back),
+        patching,
+        line,
+        attention,
+        attention_maps(base, with_, heads=[head], size=1, seed=config.seed),
+        diff_outputs(base, with_, **look),
+        curves,
+        diagnosis,
         (),
     )
     result = replace(result, checks=demo_checks(result))

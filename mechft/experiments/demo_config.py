@@ -48,6 +48,7 @@ class DemoScale:
         probe_test_rows: Rows they are scored on.
         prune_rows: Rows of each accuracy of the pruning curve.
         ablation_rows: Rows of each accuracy of the ablation sweep.
+        look_rows: Rows of patching, interpolation, attention and outputs.
         random_draws: Random orders of neurons in the pruning control.
         prune_counts: Numbers of neurons removed.
     """
@@ -61,8 +62,9 @@ class DemoScale:
     probe_test_rows: int = 500
     prune_rows: int = 250
     ablation_rows: int = 200
+    look_rows: int = 250
     random_draws: int = 3
     prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
 
 
-QUICK = DemoScale(200, 40, 20, 200, 100, 400, 100, 100, 100, 1, (0, 5, 15))
+QUICK = DemoScale(200, 40, 20, 200, 100, 400, 100, 100, 100, 50, 1, (0, 5, 15))

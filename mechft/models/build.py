@@ -168,5 +168,5 @@ def fingerprint(model: HookedTransformer) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, parameter in model.named_parameters():
         digest.update(name.encode())
-        digest.update(parameter.detach().contiguous().cpu().numpy().tobytes())
+        digest.update(parameter.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

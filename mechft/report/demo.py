@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 from pathlib import Path
 
 from mechft import plots
@@ -50,7 +51,8 @@ def demo_report(result: DemoResult) -> str:
         f"{len(result.prune.scores[WITH]):,} neurons removed it is {best['acc_pt']:.1%}, on other "
         f"strings. Reverse fine-tuning reaches 95%: {in_steps(brackets[REFT])}; a model that never "
         f"counted a: {in_steps(brackets[CONTROL])}.",
-        f"{held} of {len(result.checks)} expectations hold (below).",
+        f"{held} of {len(result.checks)} expectations hold, and the tools together say "
+        f"<b>{result.diagnosis.verdict}</b> (below).",
     ]
     if result.config.quick:
         lead.append(
@@ -59,11 +61,14 @@ def demo_report(result: DemoResult) -> str:
         )
     sections = [
         _checks_section(result),
+        _verdict_section(result),
         _behaviour_section(result),
         _probe_section(result),
         _prune_section(result),
         _ablation_section(result),
+        _patching_section(result),
         _diff_section(result),
+        _attention_section(result),
         _revival_section(result),
         _provenance_section(result),
     ]
@@ -88,6 +93,39 @@ def _checks_section(result: DemoResult) -> Section:
             f"</thead><tbody>{rows}</tbody></table>",
         ],
     )
+
+
+def _verdict_section(result: DemoResult) -> Section:
+    found = result.diagnosis
+    rows = "".join(
+        f"<tr><td>{v.tool}</td><td>{v.finding}</td><td>{v.weight:g}</td>"
+        f"<td>{html.escape(v.detail)}</td><td>{html.escape(v.meaning)}: "
+        f"{_number(v.value, v.low, v.high)}</td><td>{html.escape(v.rule)}</td></tr>"
+        for v in found.frame.itertuples()
+    )
+    table = (
+        "<table class='words'><thead><tr><th>Tool</th><th>Vote</th><th>Weight</th><th>Found</th>"
+        f"<th>Number</th><th>Rule</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+    return Section(
+        "Retained, wrapped or damaged?",
+        [
+            f"Count a after C<sub>Tr</sub> = 1: <b>{found.verdict}</b>. {html.escape(found.reason)}.",
+            "Each tool votes by a rule fixed beforehand, where its whole 95% interval lies on one side. "
+            "Tools that put something of the base back (patching, interpolation) weigh half: they may "
+            "bring the capability along. A tool that cannot tell does not vote.",
+            *([table] if rows else []),
+        ],
+        code=_load_line(result) + 'ft = mf.finetune(base, "b", train_correlation=1.0, '
+        f"steps={result.scale.finetuning_steps}, seed={result.config.seed})\n"
+        'print(mf.diagnose(base, ft, mf.load("pcfg-tiny-never-a")))',
+    )
+
+
+def _number(value: float, low: float, high: float) -> str:
+    if value != value:
+        return "none"
+    return f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
 
 
 def _behaviour_section(result: DemoResult) -> Section:
@@ -142,6 +180,10 @@ def _probe_section(result: DemoResult) -> Section:
             "token is the answer, asked for the operand it probes. It learns from strings it is not "
             "tested on. The dotted line is what always naming the commonest count would score: a "
             "probe at that line has found nothing.",
+            "Two more lines are what the others are to be held against: a model of the same training "
+            "that was never asked about a, and one that was never trained. Where they are read as well "
+            "as the base, readability shows that the text is still in the stream, and says nothing "
+            "about the capability.",
             "The count of a is read off best with "
             + ", ".join(f"{value:.1%} ({html.escape(m)})" for m, value in best.items())
             + f"; always naming the commonest count scores {majority:.1%}.",
@@ -149,7 +191,8 @@ def _probe_section(result: DemoResult) -> Section:
         [plots.plot(result.probe)],
         frame,
         "probe.csv",
-        f"mf.plot(mf.probe(base, ft, train_size={result.scale.probe_rows}, "
+        'control = mf.load("pcfg-tiny-never-a")\n'
+        f"mf.plot(mf.probe(base, ft, control, contrast=ft.contrast, train_size={result.scale.probe_rows}, "
         f"test_size={result.scale.probe_test_rows}, seed={result.config.seed}))",
     )
 
@@ -188,7 +231,7 @@ def _ablation_section(result: DemoResult) -> Section:
     mean = frame[(frame["kind"] == "mean") & (frame["task"] == frame["model"].map(task_of))]
     worst = mean.loc[mean.groupby("model", sort=False)["change"].idxmin()]
     lines = "; ".join(
-        f"{r.model}: block {r.block} head {r.head} ({r.change:+.0%} from {r.unablated:.0%})"
+        f"{r.model}: block {r.block} head {r.index} ({r.change:+.0%} from {r.untouched:.0%})"
         for r in worst.itertuples()
     )
     return Section(
@@ -211,6 +254,63 @@ def _ablation_section(result: DemoResult) -> Section:
     )
 
 
+def _patching_section(result: DemoResult) -> Section:
+    rows = []
+    for direction, told in (
+        ("base→finetuned", "count a returns to the fine-tuned model with the base's"),
+        ("finetuned→base", "the base answers as the fine-tuned model with its"),
+    ):
+        frame = result.patching.frame
+        parts = replace(
+            result.patching, frame=frame[~frame["component"].str.startswith(("resid", "readout"))]
+        )
+        best = parts.best("acc_pt", direction)  # type: ignore[arg-type]
+        if best:
+            rows.append(f"{told} {best['site']} ({best['recovered']:.0%} of the gap)")
+    sentence = "; ".join(rows) + "." if rows else "The models score alike: there is no gap."
+    return Section(
+        "Patching across: where does the change act?",
+        [
+            "Both models read the same string; at one place the activation of one is put into the "
+            "other, at all positions. 100% means that the patched model scores as the one the "
+            "activation came from. As a check, each model is first patched with itself, which must "
+            f"change nothing. {sentence[0].upper()}{sentence[1:]}",
+            "What recovers with the base's activation at a place says that all that comes after it "
+            "still serves the old answer. It does not say that the fine-tuned model could still "
+            "produce that activation.",
+        ],
+        [plots.plot(result.patching)],
+        result.patching.frame,
+        "patching.csv",
+        f"mf.plot(mf.patch_across(base, ft, size={result.scale.look_rows}, "
+        f"seed={result.config.seed}))",
+    )
+
+
+def _attention_section(result: DemoResult) -> Section:
+    frame = result.attention.frame
+    most = frame.loc[frame["js"].idxmax()]
+    outputs = result.outputs.frame.set_index("measure")
+    return Section(
+        "Attention and answers: what looks different?",
+        [
+            "How far each head's attention pattern at the answer position moved, as Jensen-Shannon "
+            f"divergence: most in block {most['block']} head {most['head']}, by {most['js']:.3f} of at "
+            f"most 1 bit [{most['ci_low']:.3f}, {most['ci_high']:.3f}]. Below, that head on one string: "
+            "attending token down, attended token across.",
+            f"Asked about a, both models give the same answer on {outputs.loc['agreement', 'value']:.1%} "
+            f"of {int(outputs['n'].max())} strings.",
+        ],
+        [plots.plot(result.attention), plots.plot(result.maps)],
+        result.attention.frame,
+        "attention.csv, outputs.csv, moved_most.csv",
+        f"mf.plot(mf.diff_attention(base, ft, size={result.scale.look_rows}, "
+        f"seed={result.config.seed}))\n"
+        f"mf.plot(mf.attention_maps(base, ft, heads=[({most['block']}, {most['head']})]))\n"
+        "mf.diff_outputs(base, ft).examples",
+    )
+
+
 def _diff_section(result: DemoResult) -> Section:
     frame = result.weight_diff.frame
     matrices = frame[frame["component"].str.contains("W_")]
@@ -226,12 +326,20 @@ def _diff_section(result: DemoResult) -> Section:
             f"Frobenius norm of the change of each weight matrix over that of the base. {lines}.",
             "Below, the same for activations at the answer position, on strings asked for a. A large "
             "change in the last block may be no more than another answer; a large one early is more.",
+            "Last, accuracy on the straight line from the base's weights (0) to those after "
+            "C<sub>Tr</sub> = 1 (1): how much of the change must be undone before the old answer is back?",
         ],
-        [plots.plot(result.weight_diff), plots.plot(result.activation_diff)],
+        [
+            plots.plot(result.weight_diff),
+            plots.plot(result.activation_diff),
+            plots.plot(result.interpolation),
+        ],
         result.activation_diff.frame,
-        "weight_diff.csv, activation_diff.csv",
+        "weight_diff.csv, activation_diff.csv, interpolation.csv",
         "mf.plot(mf.diff_weights(base, ft))\n"
-        f"mf.plot(mf.diff_activations(base, ft, seed={result.config.seed}))",
+        f"mf.plot(mf.diff_activations(base, ft, seed={result.config.seed}))\n"
+        f'mf.plot(mf.interpolate(base, ft, metrics=("accuracy",), size={result.scale.look_rows}, '
+        f"seed={result.config.seed}))",
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mechft.analysis import ablation, ablation_comparison
+from mechft.analysis.interventions.replacements import Kind
+from mechft.analysis.interventions.sites import Component, Site
 from mechft.analysis.metrics import Metric
-from mechft.analysis.replacements import Kind
-from mechft.analysis.sites import Component, Site
 from mechft.shortcuts.common import behaviour, joined, together
 from mechft.tasks.contrast import Contrast
 from mechft.training.trained import Trained

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from mechft.analysis import activation_diff
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from mechft.analysis import activation_diff, output_diff
+from mechft.analysis import logit_lens as lens
+from mechft.analysis.activations import Positions
 from mechft.randomness import generator
 from mechft.shortcuts.common import joined, together
 from mechft.tasks.batch import TokenBatch
@@ -15,20 +21,93 @@ def diff_activations(
     *finetuned: Trained,
     batch: TokenBatch | None = None,
     contrast: Contrast | None = None,
+    hook_names: Sequence[str] | None = None,
+    positions: Positions = "answer",
+    by_position: bool = False,
+    k: int | None = None,
     size: int = 500,
     seed: int = 0,
 ) -> activation_diff.ActivationDiff:
     """How far activations at the answer position moved; by default on grammar strings, asked for O_PT.
 
     Give ``batch`` to compare them on rows of your own.
+
+    Cost: at tiny, about 2 s a fine-tuned model on one core; 12 with ``by_position`` at all sites.
     """
-    _, contrast = together((base, *finetuned), contrast)
-    if batch is None:
-        query = base.task.query(contrast.family, contrast.pretraining_operand)
-        batch = query.sample(size, generator(seed, "diff", contrast.pretraining_operand))
-    return joined(
-        [
-            activation_diff.diff_activations(base.model, t.model, batch, name=t.name)
-            for t in finetuned
-        ]
+    batch = asked_rows((base, *finetuned), batch, contrast, "diff", size, seed)
+    results = [
+        activation_diff.diff_activations(
+            base.model, t.model, batch, hook_names=hook_names, positions=positions,
+            by_position=by_position, k=k, name=t.name,
+        )
+        for t in finetuned
+    ]  # fmt: skip
+    return replace(
+        joined(results),
+        spectrum=joined([result.spectrum for result in results]),
+        by_site={key: rows for result in results for key, rows in result.by_site.items()},
     )
+
+
+def logit_lens(
+    *models: Trained,
+    batch: TokenBatch | None = None,
+    contrast: Contrast | None = None,
+    readout: lens.Readout = "own",
+    size: int = 500,
+    seed: int = 0,
+) -> lens.LogitLens:
+    """What models would answer after each block, asked for O_PT on grammar strings; the base comes first.
+
+    Give ``batch`` to ask something else.
+
+    Cost: at tiny, about a second a model on one core.
+    """
+    batch = asked_rows(models, batch, contrast, "logit_lens", size, seed)
+    return lens.logit_lens({t.name: t.model for t in models}, batch, readout=readout)
+
+
+def diff_outputs(
+    base: Trained,
+    *finetuned: Trained,
+    batch: TokenBatch | None = None,
+    contrast: Contrast | None = None,
+    positions: Literal["answer", "all"] = "answer",
+    keep: int = 10,
+    size: int = 500,
+    seed: int = 0,
+) -> output_diff.OutputDiff:
+    """How far answers moved, and on which rows most; by default grammar strings, asked for O_PT.
+
+    Give ``batch`` to ask something else.
+
+    Cost: at tiny, about a second a model on one core.
+    """
+    batch = asked_rows((base, *finetuned), batch, contrast, "diff_outputs", size, seed)
+    results = [
+        output_diff.diff_outputs(
+            base.model, t.model, batch, positions=positions, keep=keep, name=t.name
+        )
+        for t in finetuned
+    ]
+    found = joined(results)
+    import pandas as pd
+
+    examples = pd.concat([result.examples for result in results], ignore_index=True)
+    return replace(found, examples=examples)
+
+
+def asked_rows(
+    models: Sequence[Trained],
+    batch: TokenBatch | None,
+    contrast: Contrast | None,
+    stream: str,
+    size: int,
+    seed: int,
+) -> TokenBatch:
+    """The rows given, or plain grammar strings asked for O_PT, from a stream of their own."""
+    _, contrast = together(models, contrast)
+    if batch is not None:
+        return batch
+    query = models[0].task.query(contrast.family, contrast.pretraining_operand)
+    return query.sample(size, generator(seed, stream, contrast.pretraining_operand))

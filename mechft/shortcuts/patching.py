@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mechft.analysis import patching
+from mechft.analysis.interventions.sites import Component, Site
 from mechft.analysis.metrics import Metric
-from mechft.analysis.sites import Component, Site
 from mechft.shortcuts.common import behaviour, together
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.contrast import Contrast

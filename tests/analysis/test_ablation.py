@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
-from mechft.analysis.ablation_comparison import compare_ablations
-from mechft.analysis.ablation_sets import ablate_cumulatively, ablate_pairs, interactions
-from mechft.analysis.replacements import Kind, partners
 from torch import Tensor
 
 from mechft.analysis.ablation import ablate, ablate_heads, ablation_sweep
-from mechft.analysis.sites import Component, Site, all_sites
+from mechft.analysis.ablation_comparison import compare_ablations
+from mechft.analysis.ablation_sets import ablate_cumulatively, ablate_pairs, interactions
+from mechft.analysis.interventions.replacements import Kind, partners
+from mechft.analysis.interventions.sites import Component, Site, all_sites
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import clone
 from mechft.models.hook_points import has_hooks

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mechft.analysis.interventions.sites import COMPONENTS, Site, all_sites
 from mechft.analysis.patching import patch_across, recovered
-from mechft.analysis.sites import COMPONENTS, Site, all_sites
 from mechft.errors import ConfigError, PatchingError, UnknownNameError
 from mechft.models.build import ModelConfig, build_model, clone
 from mechft.models.hook_points import has_hooks

@@ -1,4 +1,4 @@
-"""Pruning: scores are the loss's slope, masks restore bit for bit, curves count what they say."""
+"""Curves over K count what they say, and find a wrapper that was planted."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from mechft.analysis import pruning
-from mechft.analysis.pruning import (
-    UnitScores,
-    gradient_times_weight,
-    prune_curve,
-    random_scores,
-)
-from mechft.analysis.units import UnitMask, prunable_parameters, pruned
+from mechft.analysis.pruning import prune_curve
+from mechft.analysis.units.editing import grafted, pruned
+from mechft.analysis.units.ranking import SCORES, iterative_scores
+from mechft.analysis.units.scores import gradient_times_weight, movement, random_scores
 from mechft.errors import ConfigError, UnknownNameError
-from mechft.models.build import clone, fingerprint
+from mechft.models.build import fingerprint
 from mechft.randomness import generator
 from mechft.training.evaluation import accuracy
 from mechft.training.trained import Trained
+from tests.analysis.planted_wrapper import planted
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -29,124 +25,163 @@ if TYPE_CHECKING:
     from mechft.tasks.batch import TokenBatch
     from mechft.tasks.pcfg import PCFGTask
 
-# Where each unit's incoming weights are, written out: parameter name → (unit → index).
-INCOMING: dict[str, Callable[[int], Any]] = {
-    "attn.W_Q": lambda unit: (unit // 8, slice(None), unit % 8),
-    "attn.W_O": lambda unit: (slice(None), slice(None), unit),
-    "mlp.W_in": lambda unit: (slice(None), unit),
-    "mlp.W_out": lambda unit: (slice(None), unit),
-}
+Make = Callable[..., "HookedTransformer"]
 
 
-def answer_loss(model: HookedTransformer, batch: TokenBatch) -> torch.Tensor:
-    return F.cross_entropy(model(batch.prompt)[:, -1], batch.answer)
+def rows(task: PCFGTask, size: int, seed: int, operand: str = "a") -> TokenBatch:
+    return task.query("C", operand).sample(size, generator(seed))
 
 
-@pytest.mark.parametrize("matrix", INCOMING)
-@pytest.mark.parametrize("unit", [0, 5, 11])
-def test_score_is_the_slope_of_the_loss(
-    make_model: Callable[..., HookedTransformer], task: PCFGTask, matrix: str, unit: int
-) -> None:
-    """Shrinking a unit's weights by (1 − ε) changes the loss by −ε × its score."""
-    model = make_model(dtype=torch.float64)
-    batch = task.query("C", "a").sample(30, generator(0))
-    name = f"blocks.1.{matrix}"
-    score = float(gradient_times_weight(model, batch).scores[name][unit])
-    losses = []
-    with torch.no_grad():
-        for epsilon in (1e-5, -1e-5):
-            shrunk = clone(model)
-            shrunk.get_parameter(name)[INCOMING[matrix](unit)] *= 1 - epsilon
-            losses.append(float(answer_loss(shrunk, batch)))
-    assert -(losses[0] - losses[1]) / 2e-5 == pytest.approx(score, rel=1e-4, abs=1e-8)
-
-
-@pytest.mark.parametrize("matrix", INCOMING)
-def test_pruning_zeroes_the_unit_and_nothing_else(trained: Trained, matrix: str) -> None:
-    name, model = f"blocks.0.{matrix}", trained.model
-    sizes = {n: len(s) for n, s in random_scores(model, 0).scores.items()}
-    chosen = {n: torch.zeros(size, dtype=torch.bool) for n, size in sizes.items()}
-    chosen[name][11] = True
-    expected = model.get_parameter(name).detach().clone()
-    expected[INCOMING[matrix](11)] = 0
-    before = fingerprint(model)
-    with pruned(model, UnitMask(chosen)):
-        for other, parameter in prunable_parameters(model).items():
-            if other == name:
-                assert torch.equal(parameter, expected)
-            else:
-                assert bool((parameter != 0).all())
-    assert fingerprint(model) == before
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_weights_come_back_after_an_error(trained: Trained, error: type[BaseException]) -> None:
-    before = fingerprint(trained.model)
-    with pytest.raises(error), pruned(trained.model, random_scores(trained.model, 0).top(40)):
-        assert fingerprint(trained.model) != before
-        raise error
-    assert fingerprint(trained.model) == before
-
-
-def test_top_orders_by_score() -> None:
-    scores = UnitScores({"x": torch.tensor([0.1, 3.0]), "y": torch.tensor([2.0, -5.0, 3.0])})
-    assert scores.top(0).counts() == {}
-    assert scores.top(1).counts() == {"x": 1}  # a tie: the earlier first
-    assert scores.top(3).chosen["y"].tolist() == [True, False, True]
-    assert scores.top(5).counts() == {"x": 2, "y": 3} and len(scores.top(5)) == 5
-    with pytest.raises(ConfigError, match=r"0\.\.5, all there are; got 6"):
-        scores.top(6)
-
-
-def test_random_scores_are_a_seeded_order(trained: Trained) -> None:
-    one, same = (random_scores(trained.model, 0, 1).top(30) for _ in range(2))
-    other = random_scores(trained.model, 1, 0).top(30)
-    assert one.counts() == same.counts()
-    assert any(not torch.equal(one.chosen[n], other.chosen[n]) for n in one.chosen)
-
-
-def test_curve_equals_one_by_one(trained: Trained) -> None:
-    model, task = trained.model, trained.task
-    tasks = {"a": task.query("C", "a").sample(60, generator(1))}
-    revive = task.query("C", "a").sample(50, generator(2))
+def test_curve_equals_one_by_one(make_any: Make, task: PCFGTask) -> None:
+    model = make_any()
+    tasks = {"a": rows(task, 60, 1), "b": rows(task, 40, 2, "b")}
+    revive = rows(task, 50, 3)
     before = fingerprint(model)
     curve = prune_curve(model, revive, tasks, counts=(0, 3, 40), random_draws=2, seed=5)
     assert fingerprint(model) == before
-    frame = curve.frame.set_index(["score", "k"])["accuracy"]
+    frame = curve.frame.set_index(["score", "k", "task"])
     for k in (0, 3, 40):
         with pruned(model, gradient_times_weight(model, revive).top(k)):
-            assert frame["gradient×weight", k] == accuracy(model, tasks["a"]).value
+            for name, batch in tasks.items():
+                share, row = accuracy(model, batch), frame.loc[("gradient×weight", k, name)]
+                assert (share.value, share.low, share.high, share.n) == (
+                    row["accuracy"], row["ci_low"], row["ci_high"], row["n"],
+                )  # fmt: skip
         shares = []
         for draw in (0, 1):
             with pruned(model, random_scores(model, 5, draw).top(k)):
                 shares.append(accuracy(model, tasks["a"]).value)
-        assert frame["random", k] == pytest.approx(sum(shares) / 2)
-    assert curve.where(40)["units"].sum() == 40
-    assert set(curve.frame.query("score == 'random' and k > 0")["interval"]) == {"range"}
-    with pytest.raises(ConfigError, match="all there are"):
-        prune_curve(model, revive, tasks, counts=(0, 10**6))
+        row = frame.loc[("random", k, "a")]
+        assert row["accuracy"] == pytest.approx(sum(shares) / 2)
+        assert (row["ci_low"], row["ci_high"]) == (min(shares), max(shares))
+    assert curve.where(40)["units"].sum() == 40 == curve.places(40).frame["units"].sum()
+    assert set(curve.frame.query("score == 'random'")["interval"]) == {"range"}
+    assert len(curve.scores["model"]) == len(random_scores(model, 0))
+
+
+def test_several_scores_and_grafting(make_any: Make, task: PCFGTask) -> None:
+    model, base = make_any(0), make_any(1)
+    batch = rows(task, 30, 1)
+    own = -movement(model, base)
+    curve = prune_curve(
+        model, batch, {"a": batch}, scores=[*SCORES, own], counts=(5,), mode="graft", base=base,
+        random_draws=1,
+    )  # fmt: skip
+    assert [*dict.fromkeys(curve.frame["score"])] == [*SCORES, "−movement", "random"]
+    assert set(curve.frame["mode"]) == {"graft"} and set(curve.frame["unit"]) == {"neuron"}
+    for name in ("gradient×change", "−movement"):
+        with grafted(model, curve.rankings["model", name].top(5), base):
+            expected = accuracy(model, batch).value
+        assert curve.frame.set_index("score")["accuracy"][name] == expected
+    assert curve.where(5, "fisher")["units"].sum() == 5
+    with pytest.raises(UnknownNameError, match=r"score of this curve 'fischer'.*'fisher'"):
+        curve.where(5, "fischer")
+
+
+def test_iterative_scores_are_a_loop_by_hand(make_any: Make, task: PCFGTask) -> None:
+    """After every two removals the rest is scored with the removed ones gone; one step equals one score."""
+    model = make_any()
+    batch = rows(task, 30, 1)
+    removed = gradient_times_weight(model, batch).top(0)
+    for _ in range(3):
+        with pruned(model, removed):
+            fresh = gradient_times_weight(model, batch)
+        values = {g: v.masked_fill(removed.chosen[g], -1e9) for g, v in fresh.scores.items()}
+        removed = removed | type(fresh)(values, fresh.layout).top(2)
+    ranked = iterative_scores(model, batch, "gradient×weight", 2, 6)
+    assert ranked.top(6) == removed and len({float(v) for v in ranked.of(ranked.top(50))}) == 50
+    once = iterative_scores(model, batch, "gradient×weight", 6, 6)
+    assert torch.equal(once.order, gradient_times_weight(model, batch).order)
+    curve = prune_curve(model, batch, {"a": batch}, counts=(2, 6), iterative=2, random_draws=1)
+    assert curve.rankings["model", "gradient×weight, every 2"].top(6) == removed
+
+
+def test_best_chooses_and_measures_on_different_rows(trained: Trained) -> None:
+    batch = rows(trained.task, 80, 1)
+    curve = prune_curve(trained, batch, {"a": batch}, counts=(0, 1, 5, 20), random_draws=2)
+    found = curve.best("a", at_most=5).set_index("score")
+    for score, row in found.iterrows():
+        hits = {k: curve.hits["model", str(score), k, "a"].float() for k in (0, 1, 5)}
+        shares = {k: float(h[:, ::2].mean()) for k, h in hits.items()}
+        assert row["chosen_accuracy"] == max(shares.values()) == shares[row["k"]]
+        assert row["accuracy"] == pytest.approx(float(hits[row["k"]][:, 1::2].mean()))
+        assert row["untouched"] == float(hits[0][:, 1::2].mean())
+        assert (
+            row["n"] == row["n_chosen"] == 40 and row["ci_low"] <= row["accuracy"] <= row["ci_high"]
+        )
+    with pytest.raises(UnknownNameError, match="task of this curve 'b'"):
+        curve.best("b", 5)
+    with pytest.raises(ConfigError, match=r"No K up to -1 was measured; there are \[0, 1, 5, 20\]"):
+        curve.best("a", -1)
+
+
+def test_choosing_k_on_the_rows_it_is_shown_for_flatters() -> None:
+    """With coin-flip answers every K is as good; the chosen rows' accuracy exceeds one half, others' not."""
+    from mechft.analysis.pruning import PruneCurve
+
+    draws = generator(0)
+    gaps, honest = [], []
+    for _ in range(200):
+        hits = {("model", "x", k, "a"): torch.rand(1, 40, generator=draws) < 0.5 for k in range(10)}
+        frame: Any = None
+        row = PruneCurve(frame, {}, hits).best("a", 9).iloc[0]
+        gaps.append(row["chosen_accuracy"])
+        honest.append(row["accuracy"])
+    assert sum(gaps) / 200 > 0.6 and sum(honest) / 200 == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_planted_wrapper_is_found(task: PCFGTask) -> None:
+    """Only planted neurons moved, and to remove or graft exactly them gives the base's answers back."""
+    case = planted(task)
+    revive, test = case.rows(200, 0), case.rows(200, 1)
+    assert accuracy(case.model, test).value < 0.3
+    assert movement(case.model, case.base).top(len(case.mask)) == case.mask
+    by_movement = prune_curve(
+        case.model, revive, {"a": test}, scores="movement", counts=(0, 5), base=case.base
+    ).frame.set_index(["score", "k"])["accuracy"]
+    assert by_movement["movement", 5] == 1 and by_movement["random", 5] < 0.4
+    # Knowing the base, first order is exact enough to find them; without it the sharpest comes first.
+    change = prune_curve(
+        case.model, revive, {"a": test}, scores="gradient×change", counts=(5,), mode="graft",
+        base=case.base, random_draws=1,
+    )  # fmt: skip
+    assert change.rankings["model", "gradient×change"].top(2) - case.mask == case.mask - case.mask
+    once, again = (
+        prune_curve(case.model, revive, {"a": test}, counts=range(1, 6), iterative=i)
+        .frame.query("score != 'random'")["accuracy"]
+        .max()
+        for i in (None, 1)
+    )
+    assert again >= once > by_movement["random", 5]
+
+
+def test_what_is_refused(make_model: Make, make_bridge: Make, task: PCFGTask) -> None:
+    model, batch = make_model(), rows(task, 10, 1)
+    tasks = {"a": batch}
+    wrong: Any = "one"
+    with pytest.raises(ConfigError, match=r"0\.\.288, all there are; got 1000000"):
+        prune_curve(model, batch, tasks, counts=(0, 10**6))
     with pytest.raises(ConfigError, match="a random draw; got 1, 1 and 0"):
-        prune_curve(model, revive, tasks, counts=(0,), random_draws=0)
-
-
-def test_scores_do_not_depend_on_the_chunk(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batch = trained.task.query("C", "a").sample(50, generator(3))
-    whole = gradient_times_weight(trained, batch)
-    monkeypatch.setattr(pruning, "_CHUNK", 7)
-    for name, scores in gradient_times_weight(trained, batch).scores.items():
-        torch.testing.assert_close(scores, whole.scores[name], rtol=1e-4, atol=1e-5)
-
-
-def test_masks_of_other_models_are_refused(trained: Trained) -> None:
-    with (
-        pytest.raises(ConfigError, match="made for another model"),
-        pruned(trained.model, UnitMask({"blocks.0.mlp.W_in": torch.ones(3, dtype=torch.bool)})),
-    ):
-        pass
-    with (
-        pytest.raises(UnknownNameError, match=r"weight matrix 'blocks\.9\.mlp\.W_in'"),
-        pruned(trained.model, UnitMask({"blocks.9.mlp.W_in": torch.ones(3, dtype=torch.bool)})),
-    ):
-        pass
+        prune_curve(model, batch, tasks, counts=(0,), random_draws=0)
+    with pytest.raises(ConfigError, match="at least one row; got none"):
+        prune_curve(model, batch, {"b": batch.rows(slice(0, 0))})
+    with pytest.raises(UnknownNameError, match=r"Unknown score 'gradientxweight'.*gradient×weight"):
+        prune_curve(model, batch, tasks, scores="gradientxweight")
+    with pytest.raises(UnknownNameError, match=r"kind of unit 'row'"):
+        prune_curve(model, batch, tasks, unit="row")
+    with pytest.raises(UnknownNameError, match=r"mode 'one'"):
+        prune_curve(model, batch, tasks, mode=wrong)
+    with pytest.raises(ConfigError, match='mode="graft" looks at the model before'):
+        prune_curve(model, batch, tasks, mode="graft")
+    with pytest.raises(ConfigError, match=r"movement looks at the model before.*base="):
+        prune_curve(model, batch, tasks, scores="movement")
+    with pytest.raises(ConfigError, match=r"different names.*\['fisher', 'fisher'\]"):
+        prune_curve(model, batch, tasks, scores=["fisher", "fisher"])
+    with pytest.raises(ConfigError, match="made for another model"):
+        prune_curve(model, batch, tasks, scores=-random_scores(make_bridge("llama"), 0))
+    with pytest.raises(ConfigError, match=r"'head' units, the curve counts 'neuron'"):
+        prune_curve(model, batch, tasks, scores=-random_scores(model, 0, unit="head"))
+    with pytest.raises(ConfigError, match="cannot be computed again"):
+        prune_curve(model, batch, tasks, scores=-random_scores(model, 0), iterative=2)
+    with pytest.raises(ConfigError, match="at least 1; got 0"):
+        prune_curve(model, batch, tasks, iterative=0)

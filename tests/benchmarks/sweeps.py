@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mechft.analysis.ablation import ablate, ablation_sweep
+from mechft.analysis.interventions.sites import Site, all_sites
 from mechft.analysis.patching import patch_across
-from mechft.analysis.sites import Site, all_sites
 from mechft.models import build
 from mechft.randomness import generator
 from mechft.tasks import pcfg_config

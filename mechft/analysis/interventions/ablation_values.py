@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mechft.analysis.interventions import Edits
-from mechft.analysis.replacements import (
+from mechft.analysis.interventions.edits import Edits
+from mechft.analysis.interventions.replacements import (
     Kind,
     SiteSet,
     Values,
@@ -20,8 +20,8 @@ from mechft.analysis.replacements import (
     partners,
     values_at,
 )
-from mechft.analysis.sites import Component, Site, all_sites, check_sites
-from mechft.analysis.sweeps import SweepValues, sweep
+from mechft.analysis.interventions.sites import Component, Site, all_sites, check_sites
+from mechft.analysis.interventions.sweeps import SweepValues, sweep
 from mechft.errors import ConfigError, require, unknown_name
 from mechft.tasks.batch import TokenBatch
 

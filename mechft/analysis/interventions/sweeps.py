@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechft.analysis.activations import chunks
-from mechft.analysis.interventions import Edits, intervened
+from mechft.analysis.interventions.edits import Edits, intervened
 from mechft.analysis.metrics import MetricFunction, evaluate
 from mechft.errors import require
 from mechft.models.fused import (

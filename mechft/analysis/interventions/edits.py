@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mechft.analysis.sites import Site
+from mechft.analysis.interventions.sites import Site
 from mechft.errors import ConfigError
 from mechft.models.fused import Edit
 from mechft.models.hook_points import attention_out, block_of, component_of, resid_pre

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mechft.analysis.activations import chunks
-from mechft.analysis.interventions import Edits, New, constant, edits_for, from_rows, zero
-from mechft.analysis.sites import Site
+from mechft.analysis.interventions.edits import Edits, New, constant, edits_for, from_rows, zero
+from mechft.analysis.interventions.sites import Site
 from mechft.errors import require, unknown_name
 from mechft.models.hook_points import device_of
 from mechft.randomness import generator

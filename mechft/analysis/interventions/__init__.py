@@ -1,0 +1,1 @@
+"""What interventions are made of: sites, edits, what is put there, sweeps."""

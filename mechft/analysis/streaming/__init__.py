@@ -1,0 +1,1 @@
+"""Statistics that take rows as they come, in constant memory."""

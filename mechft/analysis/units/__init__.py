@@ -1,0 +1,1 @@
+"""What pruning is made of: units, scores, masks, and applying them."""

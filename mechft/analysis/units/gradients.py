@@ -1,0 +1,82 @@
+"""Gradients of the answer loss with respect to the block matrices of any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mechft.analysis.batches import Data, one_batch
+from mechft.errors import require
+from mechft.models.fused import fused_logits, unsupported_features
+from mechft.models.hook_points import device_of, has_hooks
+from mechft.models.weights import block_matrices
+from mechft.tasks.batch import TokenBatch
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+_CHUNK = 128  # rows a backward pass; bounds its memory
+
+
+def loss_gradients(model: HookedTransformer, data: Data) -> tuple[float, dict[str, Tensor]]:
+    """The mean answer loss on a batch, and its gradients in the layout of ``block_matrices``.
+
+    Gradients are summed in float32 at least. Parameters' ``grad`` is left alone; hooks in force count.
+
+    Raises:
+        ConfigError: If the batch is empty, a parameter takes no gradient, or a gradient is not finite.
+    """
+    batch = one_batch(data)
+    total: dict[str, Tensor] = {}
+    loss = 0.0
+    for gradients, part in _passes(model, batch, _CHUNK, share=1 / len(batch)):
+        loss += part
+        for name, gradient in gradients.items():
+            total[name] = total[name] + gradient if name in total else gradient
+    return loss, total
+
+
+def row_gradients(model: HookedTransformer, data: Data) -> Iterator[dict[str, Tensor]]:
+    """The gradients of each row's answer loss, one row after the other; as ``loss_gradients``.
+
+    Cost: a forward and backward a row; memory for one gradient.
+    """
+    return (gradients for gradients, _ in _passes(model, one_batch(data), 1))
+
+
+def _passes(
+    model: HookedTransformer, batch: TokenBatch, size: int, share: float = 1.0
+) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """Gradients of ``share`` × the summed answer loss of each chunk of rows, with that loss."""
+    batch = batch.to(device_of(model))
+    weights = block_matrices(model)
+    for name, weight in weights.items():
+        require(
+            weight.parameter.requires_grad,
+            f"{name} takes no gradient, so it cannot be scored by one. Call model.requires_grad_(True).",
+        )
+    parameters = list({id(w.parameter): w.parameter for w in weights.values()}.values())
+    fast = not has_hooks(model) and not unsupported_features(model)
+    asked = torch.tensor([batch.answer_position])
+    for prompt, answer in zip(batch.prompt.split(size), batch.answer.split(size), strict=True):
+        with torch.enable_grad():
+            logits = fused_logits(model, prompt, asked)[:, 0] if fast else model(prompt)[:, -1]
+            loss = share * F.cross_entropy(exact(logits), answer, reduction="sum")
+            found = torch.autograd.grad(loss, parameters)
+        by_parameter = {id(p): exact(g) for p, g in zip(parameters, found, strict=True)}
+        gradients = {n: w.gradient(by_parameter[id(w.parameter)]) for n, w in weights.items()}
+        for name, gradient in gradients.items():
+            require(
+                bool(gradient.isfinite().all()),
+                f"The gradient of {name} is not finite; the model has diverged or overflowed.",
+            )
+        yield gradients, float(loss.detach())
+
+
+def exact(value: Tensor) -> Tensor:
+    """In float32 at least: sums of half precision mean nothing."""
+    return value if value.dtype in (torch.float32, torch.float64) else value.float()

@@ -1,0 +1,1 @@
+"""What weight comparisons are made of: pairs of weights, spectra, rank cuts."""
