@@ -7,13 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechft.errors import require
 from mechft.randomness import generator
 
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the standard normal
+# The same of Student's t with 1, 2, … 30 degrees of freedom (as in any table).
+T_95 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+    2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
+    2.045, 2.042,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Estimate:
 
 
 def mean_estimate(values: Float[Tensor, " value"]) -> Estimate:
-    """The mean of independent values with a 95% normal interval; the mean alone where there is one.
+    """The mean of independent values with a 95% normal interval; of one value the ends are NaN.
 
     For paired comparisons hand in the differences. With fewer than 30 values or heavy tails the interval
     is somewhat too short; use ``bootstrap_interval`` there.
@@ -88,8 +94,47 @@ def mean_estimate(values: Float[Tensor, " value"]) -> Estimate:
     require(len(values) > 0, "A mean needs at least one value; got none.")
     values = values.detach().double().cpu()
     mean = float(values.mean())
-    half = Z_95 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    half = Z_95 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(mean, len(values), mean - half, mean + half)
+
+
+def paired_difference(first: Bool[Tensor, " row"], second: Bool[Tensor, " row"]) -> Estimate:
+    """Difference of two shares of successes over the same rows, with a 95% interval.
+
+    Newcombe's interval for paired shares (Newcombe 1998, method 10): from the two Wilson intervals and
+    the correlation of the rows, so that it keeps a width where a share is 0 or 1.
+
+    Raises:
+        ConfigError: If there is no row, or the rows do not pair.
+    """
+    require(len(first) == len(second), f"Pairs need as many rows; got {len(first)}, {len(second)}.")
+    one, two = (proportion(int(x.sum()), len(x)) for x in (first, second))
+    both = int((first & second).sum())
+    neither = int((~first & ~second).sum())
+    only_one, only_two = int((first & ~second).sum()), int((second & ~first).sum())
+    scale = math.sqrt(
+        float(both + only_one) * (only_two + neither) * (both + only_two) * (only_one + neither)
+    )
+    phi = (both * neither - only_one * only_two) / scale if scale else 0.0
+
+    def half(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    value = one.value - two.value
+    low = value - half(one.value - one.low, two.high - two.value)
+    high = value + half(one.high - one.value, two.value - two.low)
+    return Estimate(value, len(first), low, high)
+
+
+def t_estimate(values: Float[Tensor, " value"]) -> Estimate:
+    """The mean of a few independent values with a 95% Student t interval; of one the ends are NaN."""
+    require(len(values) > 0, "A mean needs at least one value; got none.")
+    values = values.detach().double().cpu()
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return Estimate(mean, 1, math.nan, math.nan)
+    half = (T_95[n - 2] if n - 2 < len(T_95) else Z_95) * float(values.std()) / math.sqrt(n)
+    return Estimate(mean, n, mean - half, mean + half)
 
 
 def bootstrap_interval(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from mechft.analysis.interventions.ablation_values import ablation_values, described, site_sets
+from mechft.analysis.interventions.ablation_values import (
+    ablation_values,
+    described,
+    named_tasks,
+    paired_change,
+    site_sets,
+)
 from mechft.analysis.interventions.edits import intervened
 from mechft.analysis.interventions.replacements import (
     Kind,
@@ -27,7 +33,6 @@ from mechft.analysis.metrics import Metric, metric_function, summary
 from mechft.analysis.result import Result
 from mechft.errors import require, unknown_name
 from mechft.models.hook_points import ModelLike, as_model, check_heads
-from mechft.statistics import mean_estimate
 from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
@@ -43,13 +48,16 @@ class Ablation(Result):
     Columns: model, sites (names of the ablated sites), size (how many), component, block, index, position
     (of the last of them), kind, task, metric, value, ci_low, ci_high, untouched (the metric with nothing
     ablated), change (value − untouched), change_low, change_high, n. Intervals are 95%: Wilson's for an
-    accuracy, the normal one over rows otherwise and for the change, which is paired row by row.
+    accuracy and the normal one over rows otherwise; of the change, which is paired row by row,
+    Newcombe's and the normal one (NaN ends for a single row).
 
     Attributes:
         sets: The ablated sites by the name in ``sites``.
+        changes: What each row changed by, for each (model, kind, task, sites). Float["row"].
     """
 
     sets: dict[str, tuple[Site, ...]]
+    changes: Mapping[tuple[str, str, str, str], Tensor] = field(repr=False)
 
     def ranking(
         self,
@@ -74,11 +82,14 @@ class Ablation(Result):
             model = models[0]
         if model not in models:
             raise unknown_name("model", model, models)
-        frame = self.frame[(self.frame["task"] == task) & (self.frame["size"] == 1)]
-        if frame.empty:
+        if task not in set(self.frame["task"]):
             raise unknown_name("task", task, self.frame["task"].unique())
+        kind = kind or self.frame["kind"].iloc[0]
+        if kind not in set(self.frame["kind"]):
+            raise unknown_name("kind of ablation", kind, self.frame["kind"].unique())
+        frame = self.frame[(self.frame["task"] == task) & (self.frame["size"] == 1)]
         frame = frame[frame["model"] == model]
-        kind = kind or frame["kind"].iloc[0]
+        require(not frame.empty, "A ranking is of single sites; this sweep has sets only.")
         frame = frame[frame["kind"] == kind].sort_values(
             "change", ascending=ascending, kind="stable"
         )
@@ -100,8 +111,9 @@ def ablate(
     Args:
         model: A HookedTransformer, TransformerBridge or ``Trained``.
         heads: (block, head) pairs.
-        kind: "zero"; "mean": the mean over ``reference``, position by position; "resample": for each row
-            the values of a row of ``reference`` drawn at random.
+        kind: "zero"; "mean": the mean over ``reference``, position by position; "resample": the values of
+            its rows in an order drawn at random, the first for the first row of an input and so on: run
+            the rows in one input, or rows further on get the first ones' values again.
         reference: Rows to take values from; needed unless the kind is "zero". Inputs may not be longer.
         sites: MLPs, neurons, residual positions, beside or instead of heads.
         seed: Seed of the order in which "resample" takes the reference's rows.
@@ -115,7 +127,7 @@ def ablate(
         check_heads(model, heads)
     chosen = [*(Site(block, "head", head) for block, head in heads), *sites]
     check_kinds([kind])
-    check_sites(model, chosen)
+    check_sites(model, chosen, int(model.cfg.n_ctx))
     require(
         all(site.position is None or site.position >= 0 for site in chosen),
         "Inside ablate(...) inputs may have any length, so positions count from the start; got "
@@ -138,8 +150,8 @@ def ablate(
 
 def ablation_sweep(
     model: ModelLike,
-    tasks: Mapping[str, TokenBatch],
-    sites: Component | Sequence[Site | SiteSet] = "head",
+    tasks: Mapping[str, TokenBatch] | TokenBatch,
+    sites: Component | Sequence[Component | Site | SiteSet] = "head",
     *,
     kinds: Sequence[Kind] = ("zero", "mean"),
     metric: Metric = "accuracy",
@@ -151,8 +163,8 @@ def ablation_sweep(
 
     Args:
         model: The model; unchanged afterwards.
-        tasks: Rows to measure on, by name.
-        sites: A component (each head, each MLP …, alone), or sites and sets of sites.
+        tasks: Rows to measure on, by name, or one batch.
+        sites: Components (each head, each MLP …, alone), sites, and sets of sites.
         kinds: As in ``ablate``. Mean ablation removes what a site says about the particular text and
             keeps what it always says.
         metric: A name of ``METRICS`` or a function of (logits, rows, untouched logits).
@@ -169,13 +181,17 @@ def ablation_sweep(
     others a hooked forward. ``python -m tests.benchmarks.analysis`` has the ratios.
     """
     model = as_model(model)
+    tasks = named_tasks(tasks)
     sets = site_sets(model, sites, tasks)
     label, function = metric_function(metric)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    changes: dict[tuple[str, str, str, str], Tensor] = {}
     for task, kind, found in ablation_values(
         model, tasks, sets, kinds, {label: function}, reference, seed
     ):
         for place, chosen in enumerate(sets.items()):
+            values, untouched = found.cells[place, 0], found.untouched[0]
+            changes[name, kind, task, chosen[0]] = values - untouched
             rows.append(
                 {
                     "model": name,
@@ -183,13 +199,13 @@ def ablation_sweep(
                     "kind": kind,
                     "task": task,
                     "metric": label,
-                    **_measured(found.cells[place, 0], found.untouched[0], label),
+                    **_measured(values, untouched, label),
                 }
             )
     import pandas as pd
 
     frame = pd.DataFrame(rows).astype({"index": "Int64", "position": "Int64"})
-    return Ablation(frame, sets)
+    return Ablation(frame, sets, changes)
 
 
 def ablate_heads(
@@ -206,7 +222,7 @@ def ablate_heads(
 
 def _measured(values: Tensor, untouched: Tensor, label: str) -> dict[str, Any]:
     found = summary(values, label)
-    change = mean_estimate(values.double() - untouched.double())
+    change = paired_change(values, untouched, label)
     return {
         "value": found.value,
         "ci_low": found.low,

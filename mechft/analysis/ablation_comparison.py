@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mechft.analysis.interventions.ablation_values import ablation_values, described, site_sets
+from mechft.analysis.interventions.ablation_values import (
+    ablation_values,
+    described,
+    named_tasks,
+    paired_change,
+    site_sets,
+)
 from mechft.analysis.interventions.replacements import Kind, SiteSet
 from mechft.analysis.interventions.sites import Component, Site
 from mechft.analysis.metrics import Metric, metric_function
 from mechft.analysis.result import Result
 from mechft.models.hook_points import ModelLike, as_model
-from mechft.statistics import mean_estimate
+from mechft.statistics import Estimate, mean_estimate
 from mechft.tasks.batch import TokenBatch
 
 
@@ -22,18 +28,20 @@ class AblationComparison(Result):
 
     Columns: sites, component, block, index, position, kind, task, metric, base (change in the base model),
     base_low, base_high, finetuned (change in the fine-tuned one), finetuned_low, finetuned_high, difference
-    (finetuned − base), difference_low, difference_high, verdict, n. Intervals are 95%, normal, over rows,
-    paired between the models. The verdict speaks where the difference's interval excludes 0: "matters
-    more" or "matters less" by which change is larger, else "same". Over many sites one in twenty
-    differs by chance.
+    (finetuned − base), difference_low, difference_high, base_untouched, finetuned_untouched (the metric with
+    nothing ablated), verdict, n. Intervals are 95%: of the two changes as in ``Ablation``, of the
+    difference normal over rows, paired between the models. The verdict speaks where the difference's
+    interval excludes 0: "reverses" if both changes exclude 0 on opposite sides, "matters more" or
+    "matters less" by which change is larger; else "same". Over many sites one in twenty differs by
+    chance, and a model that is at chance already has nothing to lose: look at the untouched columns.
     """
 
 
 def compare_ablations(
     base: ModelLike,
     finetuned: ModelLike,
-    tasks: Mapping[str, TokenBatch],
-    sites: Component | Sequence[Site | SiteSet] = "head",
+    tasks: Mapping[str, TokenBatch] | TokenBatch,
+    sites: Component | Sequence[Component | Site | SiteSet] = "head",
     *,
     kinds: Sequence[Kind] = ("mean",),
     metric: Metric = "accuracy",
@@ -51,6 +59,7 @@ def compare_ablations(
     """
     models = [as_model(base), as_model(finetuned)]
     label, function = metric_function(metric)
+    tasks = named_tasks(tasks)
     sets = site_sets(models[0], sites, tasks)
     site_sets(models[1], [list(chosen) for chosen in sets.values()], tasks)
     found = [
@@ -59,15 +68,11 @@ def compare_ablations(
     rows = []
     for (task, kind, first), (_, _, second) in zip(*found, strict=True):
         for place, chosen in enumerate(sets.items()):
-            changes = [
-                v.cells[place, 0].double() - v.untouched[0].double() for v in (first, second)
-            ]
-            ours, theirs = (mean_estimate(change) for change in changes)
+            both = [(v.cells[place, 0], v.untouched[0]) for v in (first, second)]
+            ours, theirs = (paired_change(*pair, label) for pair in both)
+            changes = [touched.double() - plain.double() for touched, plain in both]
             gap = mean_estimate(changes[1] - changes[0])
-            verdict = "same"
-            if gap.low > 0 or gap.high < 0:
-                more = abs(theirs.value) > abs(ours.value)
-                verdict = "matters more" if more else "matters less"
+            levels = [float(plain.double().mean()) for _, plain in both]
             row = described(*chosen)
             del row["size"]
             rows.append(
@@ -79,7 +84,9 @@ def compare_ablations(
                     **_named("base", ours),
                     **_named("finetuned", theirs),
                     **_named("difference", gap),
-                    "verdict": verdict,
+                    "base_untouched": levels[0],
+                    "finetuned_untouched": levels[1],
+                    "verdict": _verdict(ours, theirs, gap),
                     "n": gap.n,
                 }
             )
@@ -87,6 +94,14 @@ def compare_ablations(
 
     frame = pd.DataFrame(rows).astype({"index": "Int64", "position": "Int64"})
     return AblationComparison(frame)
+
+
+def _verdict(ours: Estimate, theirs: Estimate, gap: Estimate) -> str:
+    if not (gap.low > 0 or gap.high < 0):
+        return "same"
+    if (ours.high < 0 and theirs.low > 0) or (ours.low > 0 and theirs.high < 0):
+        return "reverses"
+    return "matters more" if abs(theirs.value) > abs(ours.value) else "matters less"
 
 
 def _named(what: str, found: Any) -> dict[str, float]:

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mechft.analysis.ablation import Ablation, ablation_sweep
 from mechft.analysis.interventions.sites import Component, Site, all_sites
+from mechft.errors import require
 from mechft.models.hook_points import ModelLike, as_model
+from mechft.statistics import mean_estimate
 from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 def ablate_pairs(
     model: ModelLike,
-    tasks: Mapping[str, TokenBatch],
+    tasks: Mapping[str, TokenBatch] | TokenBatch,
     sites: Component | Sequence[Site] = "head",
     **options: Any,
 ) -> Ablation:
@@ -35,7 +39,10 @@ def ablate_pairs(
 
 
 def ablate_cumulatively(
-    model: ModelLike, tasks: Mapping[str, TokenBatch], order: Sequence[Site], **options: Any
+    model: ModelLike,
+    tasks: Mapping[str, TokenBatch] | TokenBatch,
+    order: Sequence[Site],
+    **options: Any,
 ) -> Ablation:
     """Ablate the first site, the first two, … in the order given; column ``size`` says how many.
 
@@ -54,24 +61,35 @@ def interactions(pairs: Ablation) -> pd.DataFrame:
 
     Returns:
         first, second, kind, task, metric, change (of the pair), alone (sum of the two), interaction
-        (change − alone). Positive for an accuracy: the second site adds less harm once the first is gone.
+        (change − alone), interaction_low, interaction_high (95% normal, paired over rows), n. Positive for
+        an accuracy: the second site adds less harm once the first is gone.
+
+    Raises:
+        ConfigError: If there are no pairs, or a site of one was not ablated alone.
     """
     import pandas as pd
 
-    keys = ["model", "kind", "task", "metric"]
-    single = pairs.frame[pairs.frame["size"] == 1].set_index([*keys, "sites"])["change"]
     rows = []
     for row in pairs.frame[pairs.frame["size"] == 2].to_dict("records"):
+        place = (row["model"], row["kind"], row["task"])
         names = [site.label for site in pairs.sets[row["sites"]]]
-        alone = sum(float(single.loc[(*(row[key] for key in keys), name)]) for name in names)
+        for name in names:
+            require(
+                (*place, name) in pairs.changes, f"{name} was not ablated alone; see ablate_pairs."
+            )
+        alone = torch.stack([pairs.changes[(*place, name)].double() for name in names]).sum(0)
+        found = mean_estimate(pairs.changes[(*place, row["sites"])].double() - alone)
         rows.append(
             {
                 "first": names[0],
                 "second": names[1],
-                **{key: row[key] for key in keys},
-                "change": row["change"],
-                "alone": alone,
-                "interaction": row["change"] - alone,
+                **{key: row[key] for key in ("model", "kind", "task", "metric", "change")},
+                "alone": float(alone.mean()),
+                "interaction": found.value,
+                "interaction_low": found.low,
+                "interaction_high": found.high,
+                "n": found.n,
             }
         )
+    require(bool(rows), "Interactions are of pairs; this sweep has none. See ablate_pairs.")
     return pd.DataFrame(rows)

@@ -100,7 +100,7 @@ def _rows(value: Float[Tensor, "batch pos width"], positions: Positions) -> Tens
             part.shape[1] > 0,
             f"{positions} selects no position of prompts of {length} tokens.",
         )
-        return part.float().mean(1)
+        return (part if part.dtype == torch.float64 else part.float()).mean(1)
     require(
         isinstance(positions, int) and -length <= positions < length,
         f'Positions are "answer", "all", a slice, or a number in {-length}..{length - 1} for prompts of '

@@ -125,9 +125,7 @@ def diagnose(
     Cost: probes of two or three models and their untrained twins, a pruning curve, a patching sweep and
     an interpolation; about a minute at tiny on 2 cores. If the capability is retained, two evaluations.
     """
-    for tool in tools:
-        if tool not in TOOLS:
-            raise unknown_name("tool", tool, TOOLS)
+    check_request(tools, threshold)
     for rows in (capability.fit, capability.test):
         require(
             len(rows) > 0, "A capability is diagnosed on rows to fit and rows to test; got none."
@@ -157,6 +155,14 @@ def diagnose(
         has.value,
     )
     return conclude(cast, had, has, commonest_answer(capability.test), evidence)
+
+
+def check_request(tools: Sequence[str], threshold: float) -> None:
+    """Raise for a tool that is not known, or a threshold that is not an accuracy."""
+    for tool in tools:
+        if tool not in TOOLS:
+            raise unknown_name("tool", tool, TOOLS)
+    require(0 < threshold <= 1, f"A threshold is an accuracy in (0, 1]; got {threshold}.")
 
 
 def conclude(

@@ -11,7 +11,7 @@ from torch import Tensor
 from mechft.analysis.activations import gather_activations
 from mechft.analysis.batches import Data
 from mechft.analysis.metrics import Metric, evaluate, metric_function, summary
-from mechft.analysis.probes.controls import paired_difference, permuted
+from mechft.analysis.probes.controls import permuted
 from mechft.analysis.probes.erasers import (
     ErasedPositions,
     Eraser,
@@ -27,7 +27,7 @@ from mechft.analysis.probes.linear_probes import class_index
 from mechft.analysis.result import Result
 from mechft.errors import require
 from mechft.models.hook_points import ModelLike, device_of
-from mechft.statistics import mean_estimate
+from mechft.statistics import mean_estimate, paired_difference
 from mechft.tasks.batch import TokenBatch
 from mechft.training.evaluation import answer_logits
 

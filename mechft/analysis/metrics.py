@@ -63,7 +63,9 @@ def metric_function(metric: Metric) -> tuple[str, MetricFunction]:
         UnknownNameError: If the name is not known.
     """
     if callable(metric):
-        return getattr(metric, "__name__", "custom"), metric
+        name = getattr(metric, "__name__", "custom")
+        # Intervals go by the name, so a function of the caller's never passes for one of ours.
+        return f"{name} (custom)" if name in METRICS else name, metric
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     return metric, METRICS[metric]
@@ -80,6 +82,10 @@ def evaluate(
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits, untouched = logits.float(), untouched.float()
+    require(
+        not bool(logits.isnan().any()),
+        "The model's logits hold NaN; it has diverged, or what was put in is not finite.",
+    )
     values = metric(logits, batch, untouched)
     if not isinstance(values, Tensor) or values.shape != (len(batch),):
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__

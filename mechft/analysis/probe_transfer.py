@@ -14,7 +14,6 @@ from typing import Any
 
 from mechft.analysis.activations import Positions, gather_activations
 from mechft.analysis.batches import Data
-from mechft.analysis.probes.controls import paired_difference
 from mechft.analysis.probes.fitting import L2, ProbeFitter
 from mechft.analysis.probes.inputs import labelled, named_sites, place
 from mechft.analysis.probes.linear_probes import Features, LinearProbes
@@ -22,6 +21,7 @@ from mechft.analysis.probing import accuracy_columns
 from mechft.analysis.result import Result
 from mechft.errors import require
 from mechft.models.hook_points import ModelLike
+from mechft.statistics import paired_difference
 
 TRANSFER_L2 = 1e-2
 """Penalty of probes to be transferred. With the penalty that suits each model best (1e-5 to 1e-9 at tiny) the

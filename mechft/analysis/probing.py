@@ -17,7 +17,7 @@ from torch import Tensor
 from mechft.analysis.activations import Positions
 from mechft.analysis.batches import Data
 from mechft.analysis.probes.adamw import PAPER_STEPS
-from mechft.analysis.probes.controls import DEFAULT_TYPE, Control, TypeOf, paired_difference
+from mechft.analysis.probes.controls import DEFAULT_TYPE, Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, Optimizer, ProbeFitter
 from mechft.analysis.probes.inputs import (
     control_tasks,
@@ -29,7 +29,7 @@ from mechft.analysis.probes.inputs import (
 from mechft.analysis.probes.linear_probes import LinearProbes
 from mechft.analysis.result import Result
 from mechft.models.hook_points import ModelLike
-from mechft.statistics import proportion
+from mechft.statistics import paired_difference, proportion
 
 
 @dataclass(frozen=True)

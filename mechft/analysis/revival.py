@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from mechft.analysis.result import Result
 from mechft.errors import ConfigError, require, unknown_name
-from mechft.statistics import bootstrap_interval
+from mechft.statistics import t_estimate
 from mechft.training.trained import Trained, steps_to
 
 if TYPE_CHECKING:
@@ -41,29 +40,29 @@ class Revival(Result):
         """For each model the last evaluated step before ``steps_to``'s, and that one."""
         found: dict[str, tuple[int, int | None]] = {}
         for model, step in self.steps_to(threshold).items():
-            steps = self.frame.loc[self.frame["model"] == model, "step"]
+            runs, reached = self._runs(model), self._reached(model, threshold)
+            steps = runs[reached.index(step)]["step"]
             before = steps if step is None else steps[steps < step]
             found[model] = (int(before.max()) if len(before) else 0, step)
         return found
 
-    def summary(
-        self, threshold: float = 0.95, control: str | None = None, *, seed: int = 0
-    ) -> pd.DataFrame:
+    def summary(self, threshold: float = 0.95, control: str | None = None) -> pd.DataFrame:
         """One row a model: what revival took, and how that compares with a model that never had it.
 
         Args:
             threshold: Accuracy that counts as back.
             control: The model compared with, such as "Scr.+FT".
-            seed: Seed of the bootstrap over runs.
 
         Returns:
             model, runs, reached (how many got there), steps, examples (median run; NaN if it did not),
             auc (mean over runs of the area under accuracy from step 0 to the longest run's end, as a
             share of the whole), and beside a control: ratio (geometric mean over runs of the control's
             steps over this model's, run i against run i: 4 means four times faster), ratio_low,
-            ratio_high (95% bootstrap over pairs of runs; NaN with fewer than three), and bound: "=",
-            or ">=" where some control run did not get there (its last step stands in), "<=" where some
-            run of the model did not, "?" where both happened. Step 0 counts as 1.
+            ratio_high, interval ("over runs": with three pairs or more, Student's t on the logarithms, 95%;
+            "between evaluations": with fewer, the least and the greatest ratio that the spacing of
+            evaluations allows, which says nothing about other seeds), and bound: "=", or ">=" where some
+            control run did not get there (its last step stands in), "<=" where some run of the model
+            did not, "?" where both happened. Step 0 counts as 1.
         """
         import pandas as pd
 
@@ -85,37 +84,41 @@ class Revival(Result):
                 "auc": sum(_area(run, horizon) for run in runs) / len(runs),
             }
             if control is not None:
-                row |= self._ratio(model, control, threshold, seed)
+                row |= self._ratio(model, control, threshold)
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def _ratio(self, model: str, control: str, threshold: float, seed: int) -> dict[str, Any]:
-        ours, theirs = (self._reached(name, threshold) for name in (model, control))
-        ends = [[int(run["step"].max()) for run in self._runs(name)] for name in (model, control)]
-        pairs = min(len(ours), len(theirs))
-        logs = torch.tensor(
-            [
-                math.log(_at_least_one(theirs[i], ends[1][i]))
-                - math.log(_at_least_one(ours[i], ends[0][i]))
-                for i in range(pairs)
-            ],
-            dtype=torch.float64,
-        )
-
-        def ratio(index: Tensor) -> float:
-            return math.exp(float(logs[index].mean()))
-
-        low = high = float("nan")
-        if pairs >= 3:
-            low, high = bootstrap_interval(ratio, pairs, seed=seed)
-        missing = (None in ours[:pairs], None in theirs[:pairs])
+    def _ratio(self, model: str, control: str, threshold: float) -> dict[str, Any]:
+        ours, theirs = (self._passed(name, threshold) for name in (model, control))
+        pairs = list(zip(ours, theirs, strict=False))
+        logs = torch.tensor([math.log(b.by / a.by) for a, b in pairs], dtype=torch.float64)
+        if len(pairs) >= 3:
+            mean = t_estimate(logs)
+            low, high, interval = math.exp(mean.low), math.exp(mean.high), "over runs"
+        else:
+            low = math.exp(sum(math.log(b.after / a.by) for a, b in pairs) / len(pairs))
+            high = math.exp(sum(math.log(b.by / a.after) for a, b in pairs) / len(pairs))
+            interval = "between evaluations"
+        missing = (any(not a.reached for a, _ in pairs), any(not b.reached for _, b in pairs))
         bound = {(False, False): "=", (False, True): ">=", (True, False): "<="}.get(missing, "?")
         return {
-            "ratio": ratio(torch.arange(pairs)),
+            "ratio": math.exp(float(logs.mean())),
             "ratio_low": low,
             "ratio_high": high,
+            "interval": interval,
             "bound": bound,
         }
+
+    def _passed(self, model: str, threshold: float) -> list[_Passage]:
+        found = []
+        for run, step in zip(self._runs(model), self._reached(model, threshold), strict=True):
+            end = int(run["step"].max())
+            before = [s for s in run["step"] if s < (end if step is None else step)]
+            after = end if step is None else max(before, default=0)
+            found.append(
+                _Passage(max(1, after), max(1, end if step is None else step), step is not None)
+            )
+        return found
 
     def _models(self) -> list[str]:
         return [str(model) for model in self.frame["model"].unique()]
@@ -131,14 +134,18 @@ class Revival(Result):
         ]
 
 
+class _Passage(NamedTuple):
+    """Between which steps, from 1, a run passed the threshold; its end twice if it did not."""
+
+    after: int
+    by: int
+    reached: bool
+
+
 def _median(reached: Sequence[int | None]) -> int | None:
     """The middle run's step, runs that did not get there last; of an even number the later one."""
     order = sorted(reached, key=lambda step: math.inf if step is None else step)
     return order[len(order) // 2]
-
-
-def _at_least_one(step: int | None, end: int) -> int:
-    return max(1, end if step is None else step)
 
 
 def _area(run: pd.DataFrame, horizon: int) -> float:

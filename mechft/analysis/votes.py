@@ -3,15 +3,18 @@
 Each function takes what a technique returned and gives a ``Vote``. Tools that take nothing from the base
 model but the question (probe, pruning, revival) weigh 1. Tools that put something of the base back
 (patching, interpolation) can bring a capability back because they brought it along; they show that what
-changed is thin, not that the capability is still there, and weigh 1/2. A vote is cast where the whole 95%
+changed is thin, not that the capability is still there, and weigh 1/2. A vote is cast where the whole
 interval lies on one side of its threshold; otherwise the tool abstains.
+
+The intervals are 95% over rows. They take the base's accuracy and the floor, which are measured too, as
+exact, which makes them somewhat short. Revival's says between which evaluations the threshold was passed,
+or with three runs or more it is over runs; of one run nothing says how another would come out.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -96,8 +99,10 @@ def vote_of_probe(
     meaning = "probe accuracy above the floor, as a share of the base's"
     detail = (
         f"{hook}: base {own.loc[(base, hook), 'accuracy']:.1%}, fine-tuned {row['accuracy']:.1%}, floor "
-        f"{floor:.1%} (best of commonest answer, "
-        + ", ".join([*(["untrained model"] if len(untrained) else []), *never_had])
+        f"{floor:.1%} (best of "
+        + ", ".join(
+            ["commonest answer", *(["untrained model"] if len(untrained) else []), *never_had]
+        )
         + ")"
     )
     if gain < PROBE_LEAST_GAIN:
@@ -122,9 +127,16 @@ def vote_of_pruning(
     """
     best = curve.best(task, at_most)
     best = best[best["model"] == (model or best["model"].iloc[0])].set_index("score")
-    (scored,) = [name for name in best.index if name != "random"]
+    names = [str(name) for name in best.index if name != "random"]
+    require(len(names) == 1, f"The vote goes by one score; the curve has {', '.join(names)}.")
+    scored = names[0]
     row, random = best.loc[scored], best.loc["random"]
     before, lost = float(row["untouched"]), base_accuracy - float(row["untouched"])
+    require(
+        lost > 0,
+        f"Pruning votes on accuracy that was lost, measured with K = 0 too; the base has "
+        f"{base_accuracy:.1%}, the fine-tuned model {before:.1%}.",
+    )
     value, low, high = ((float(row[c]) - before) / lost for c in ("accuracy", "ci_low", "ci_high"))
     chance = (float(random["ci_high"]) - before) / lost
     finding: Finding = "wrapped" if low >= max(PRUNING_WRAPPED, 2 * chance) else "no vote"
@@ -149,9 +161,9 @@ def vote_of_revival(revival: Revival, finetuned: str, control: str, threshold: f
     value, bound = float(row["ratio"]), str(row["bound"])
     low, high = float(row["ratio_low"]), float(row["ratio_high"])
     finding: Finding = "no vote"
-    if bound in ("=", ">=") and (value if math.isnan(low) else low) >= REVIVAL_WRAPPED:
+    if bound in ("=", ">=") and low >= REVIVAL_WRAPPED:
         finding = "wrapped"
-    elif bound in ("=", "<=") and (value if math.isnan(high) else high) <= REVIVAL_DAMAGED:
+    elif bound in ("=", "<=") and high <= REVIVAL_DAMAGED:
         finding = "damaged"
     steps = {name: table.loc[name, "steps"] for name in (finetuned, control)}
     told = {name: "not reached" if s != s else f"{int(s)} steps" for name, s in steps.items()}
@@ -163,21 +175,18 @@ def vote_of_revival(revival: Revival, finetuned: str, control: str, threshold: f
         low,
         high,
         "steps the control needs over steps the fine-tuned model needs",
-        f"wrapped from {REVIVAL_WRAPPED:g} times, damaged up to {REVIVAL_DAMAGED:g}; by the interval over "
-        "seeds where there are three or more",
+        f"wrapped from {REVIVAL_WRAPPED:g} times, damaged up to {REVIVAL_DAMAGED:g}",
         f"to {threshold:.0%}: {told[finetuned]}, control {told[control]}; ratio {bound} {value:.2g}, "
-        f"{int(row['runs'])} run(s)",
+        f"{int(row['runs'])} run(s), interval {row['interval']}",
     )
 
 
 def vote_of_patching(patching: Patching, task: str) -> Vote:
     """Does the base's activation at one component of one block bring it back?"""
-    frame = patching.frame
-    parts = frame[(frame["component"] != "readout") & ~frame["component"].str.startswith("resid")]
-    require(
-        len(parts) > 0, "The vote of patching needs attention or MLP outputs patched; got none."
-    )
-    best = replace(patching, frame=parts).best(task)
+    known = set(patching.frame["component"])
+    parts = [c for c in ("attn_out", "mlp_out", "head") if c in known]
+    require(bool(parts), "The vote of patching needs attention or MLP outputs patched; got none.")
+    best = patching.best(task, components=parts)
     nan = float("nan")
     value, low, high = (
         (best["recovered"], best["recovered_low"], best["recovered_high"])
@@ -194,7 +203,9 @@ def vote_of_patching(patching: Patching, task: str) -> Vote:
         high,
         "share of the gap that one component's activation of the base recovers",
         f"wrapped from {PATCHING_WRAPPED:.0%}; never damaged",
-        f"best: {best['site']}" if best else "the two models score alike",
+        f"{best['site']}, chosen on other rows (n={best['n']})"
+        if best
+        else "the models score alike",
     )
 
 
@@ -211,6 +222,11 @@ def vote_of_interpolation(
     line = frame[(frame["task"] == task) & (frame["metric"] == "accuracy")]
     if line.empty:
         raise unknown_name("task", task, frame["task"].unique())
+    require(
+        base_accuracy > finetuned_accuracy,
+        f"Interpolation votes on accuracy that was lost; the base has {base_accuracy:.1%}, the fine-tuned "
+        f"model {finetuned_accuracy:.1%}.",
+    )
     line = line[line["alpha"].between(0, 1)].sort_values("alpha", ascending=False)
     half = (base_accuracy + finetuned_accuracy) / 2
 

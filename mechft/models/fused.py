@@ -131,7 +131,7 @@ def fused_resume(
         model: As in ``fused_logits``.
         resid: The residual stream at ``block``: before it ("pre"), or after its attention ("mid");
             ``block = n_layers`` is the end of the last one.
-        positions: Where logits are wanted; later positions must not be in ``resid``. None: everywhere.
+        positions: Where logits are wanted; everywhere by default.
         block, stage: Where ``resid`` is.
         edits: Changes by full name of the hook point ("blocks.1.attn.hook_z"), of ``EDITABLE`` points.
             In the last block values after the keys are at the asked positions only.
@@ -142,6 +142,10 @@ def fused_resume(
     _check(model, resid, positions)
     edits = dict(edits or {})
     blocks: list[Any] = list(model.blocks)
+    if not 0 <= block <= len(blocks) or stage not in ("pre", "mid"):
+        raise ConfigError(
+            f'A forward starts at "pre" or "mid" of block 0..{len(blocks)}; got {stage!r} of {block}.'
+        )
     passed = [
         f"blocks.{i}.{point}"
         for i in range(block, len(blocks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mechft.plots.style import (
@@ -10,6 +11,7 @@ from mechft.plots.style import (
     TASK_NAMES,
     accuracy_axis,
     count_label,
+    error_bars,
     figure,
     legend_once,
     line_with_band,
@@ -24,13 +26,57 @@ if TYPE_CHECKING:
 
 
 def ablation(result: Ablation) -> go.Figure:
-    """Single sites as a grid, growing sets as lines with bands, pairs as a square."""
-    sizes = result.frame.groupby(["model", "kind", "task"], sort=False)["size"]
+    """Single sites as a grid, growing sets as lines with bands, pairs as a square, any others as dots."""
     if result.frame["size"].max() == 1:
-        return _grid(result.frame)
-    if all(len(set(size)) == len(size) for _, size in sizes):
+        return _grid(result.frame) if _fits_a_grid(result.frame) else _dots(result.frame)
+    growing = [set(result.sets[name]) for name in dict.fromkeys(result.frame["sites"])]
+    if all(small < large for small, large in pairwise(growing)):
         return _growing(result.frame)
-    return _pairs(result)
+    singles = {site.label for (site, *rest) in result.sets.values() if not rest}
+    within = all(len(s) <= 2 and {x.label for x in s} <= singles for s in result.sets.values())
+    return _pairs(result) if within else _dots(result.frame)
+
+
+def _across(frame: pd.DataFrame) -> str:
+    """What tells a block's sites apart: heads or neurons, positions, or components."""
+    return next((c for c in ("index", "position") if frame[c].notna().all()), "component")
+
+
+def _fits_a_grid(frame: pd.DataFrame) -> bool:
+    across = _across(frame)
+    mixed = across != "component" and frame["component"].nunique() > 1
+    return not mixed and not frame.duplicated(["model", "task", "kind", "block", across]).any()
+
+
+def _dots(frame: pd.DataFrame) -> go.Figure:
+    """A dot with its interval for every site or set; a panel per model, task and kind."""
+    panels = list(dict.fromkeys(zip(frame["model"], frame["task"], frame["kind"], strict=True)))
+    names = list(dict.fromkeys(frame["sites"]))
+    made = figure("", "", "")
+    made.set_subplots(
+        1, len(panels), shared_yaxes=True, horizontal_spacing=0.05,
+        subplot_titles=[f"{m}<br>{TASK_NAMES.get(t, t)}, {k}" for m, t, k in panels],
+    )  # fmt: skip
+    change, _ = _format(frame)
+    for column, (model, task, kind) in enumerate(panels, 1):
+        rows = frame[(frame["model"] == model) & (frame["task"] == task) & (frame["kind"] == kind)]
+        made.add_scatter(
+            x=rows["change"],
+            y=rows["sites"],
+            mode="markers",
+            marker={"color": PALETTE[0], "size": 7},
+            error_x=error_bars(rows, "change", "change_low", "change_high"),
+            hovertemplate=f"<b>%{{y}}</b><br>change %{{x:{change}}}<extra></extra>",
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+        made.add_vline(x=0, line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=column)
+    made.update_xaxes(tickformat=change.replace("+", ""))
+    made.update_xaxes(title=f"change of {frame['metric'].iloc[0]} ({count_label(frame)})", col=1)
+    made.update_yaxes(categoryorder="array", categoryarray=names[::-1])
+    made.update_layout(height=max(320, 150 + 20 * len(names)), margin={"l": 140, "t": 80})
+    return made
 
 
 def _titles(frame: pd.DataFrame, kinds: list[str], columns: list[tuple[str, str]]) -> list[str]:
@@ -65,7 +111,7 @@ def _grid(frame: pd.DataFrame) -> go.Figure:
     """Blocks down; heads, neurons, positions or components across; a panel per model, task and kind."""
     import plotly.graph_objects as go
 
-    across = next((c for c in ("index", "position") if frame[c].notna().all()), "component")
+    across = _across(frame)
     columns = list(dict.fromkeys(zip(frame["model"], frame["task"], strict=True)))
     kinds = list(dict.fromkeys(frame["kind"]))
     order = list(dict.fromkeys(frame[across]))
@@ -187,7 +233,12 @@ def _pairs(result: Ablation) -> go.Figure:
 
 
 _LABELLED = 4  # sites named in the figure; all are in the hover text
-_VERDICTS = {"matters more": PALETTE[1], "matters less": PALETTE[0], "same": GREY}
+_VERDICTS = {
+    "matters more": PALETTE[1],
+    "matters less": PALETTE[0],
+    "reverses": PALETTE[3],
+    "same": GREY,
+}
 
 
 def comparison(result: AblationComparison) -> go.Figure:
@@ -222,8 +273,8 @@ def comparison(result: AblationComparison) -> go.Figure:
                 name=str(verdict),
                 legendgroup=str(verdict),
                 marker={"color": _VERDICTS[str(verdict)], "size": 8},
-                error_x=_bars(rows, "base"),
-                error_y=_bars(rows, "finetuned"),
+                error_x=error_bars(rows, "base", "base_low", "base_high"),
+                error_y=error_bars(rows, "finetuned", "finetuned_low", "finetuned_high"),
                 customdata=rows[["sites", "difference", "difference_low", "difference_high"]],
                 hovertemplate=f"<b>%{{customdata[0]}}</b><br>base %{{x:{change}}}, fine-tuned "
                 f"%{{y:{change}}}<br>difference %{{customdata[1]:{change}}} "
@@ -238,14 +289,3 @@ def comparison(result: AblationComparison) -> go.Figure:
     made.update_yaxes(title=f"change of {frame['metric'].iloc[0]}, fine-tuned", col=1)
     made.update_layout(height=460)
     return made
-
-
-def _bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": rows[f"{name}_high"] - rows[name],
-        "arrayminus": rows[name] - rows[f"{name}_low"],
-        "thickness": 1,
-        "width": 0,
-    }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mechft.plots.style import GREY, PALETTE, TASK_NAMES, count_label, figure, legend_once
+from mechft.plots.style import (
+    GREY,
+    PALETTE,
+    TASK_NAMES,
+    count_label,
+    error_bars,
+    figure,
+    legend_once,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +32,10 @@ def patching(result: Patching) -> go.Figure:
     A panel per task and direction; 0 is no effect, 100% the other model's score.
     """
     frame = result.frame
-    if frame["position"].notna().any():
-        return _over_positions(frame[frame["position"].notna()])
+    patched = frame[frame["component"] != "readout"]
+    sets = patched["site"].str.contains(" + ", regex=False).any()
+    if patched["position"].notna().all() and not sets:
+        return _over_positions(patched)
     panels = list(dict.fromkeys(zip(frame["task"], frame["direction"], strict=True)))
     sites = list(dict.fromkeys(frame["site"]))
     components = list(dict.fromkeys(frame["component"]))
@@ -49,13 +59,7 @@ def patching(result: Patching) -> go.Figure:
                 name=str(component),
                 legendgroup=str(component),
                 marker={"color": PALETTE[components.index(component) % len(PALETTE)], "size": 8},
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": rows["recovered_high"] - rows["recovered"],
-                    "arrayminus": rows["recovered"] - rows["recovered_low"],
-                    "width": 3,
-                },
+                error_x=error_bars(rows, "recovered", "recovered_low", "recovered_high"),
                 customdata=rows[["value", "receiver", "donor", "recovered_low", "recovered_high"]],
                 hovertemplate="<b>%{y}</b><br>recovered %{x:.1%} "
                 "[%{customdata[3]:.1%}, %{customdata[4]:.1%}]<br>"

@@ -59,6 +59,18 @@ def figure(title: str, x: str, y: str, **layout: Any) -> go.Figure:
     return made
 
 
+def error_bars(rows: pd.DataFrame, name: str, low: str, high: str) -> dict[str, Any]:
+    """A column's interval as plotly's asymmetric error bars."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": rows[high] - rows[name],
+        "arrayminus": rows[name] - rows[low],
+        "thickness": 1,
+        "width": 2,
+    }
+
+
 def accuracy_axis(made: go.Figure, **where: Any) -> None:
     """A y axis for accuracies: 0 to 100%, with light lines to read values by."""
     made.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", showgrid=True, **where)

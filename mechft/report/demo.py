@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-from dataclasses import replace
 from pathlib import Path
 
 from mechft import plots
+from mechft.analysis.patching import Direction
 from mechft.experiments.demo import (
     BASE,
     CONTROL,
@@ -256,17 +256,16 @@ def _ablation_section(result: DemoResult) -> Section:
 
 def _patching_section(result: DemoResult) -> Section:
     rows = []
-    for direction, told in (
-        ("base→finetuned", "count a returns to the fine-tuned model with the base's"),
-        ("finetuned→base", "the base answers as the fine-tuned model with its"),
-    ):
-        frame = result.patching.frame
-        parts = replace(
-            result.patching, frame=frame[~frame["component"].str.startswith(("resid", "readout"))]
-        )
-        best = parts.best("acc_pt", direction)  # type: ignore[arg-type]
+    both: dict[Direction, str] = {
+        "base→finetuned": "count a returns to the fine-tuned model with the base's",
+        "finetuned→base": "the base answers as the fine-tuned model with its",
+    }
+    for direction, told in both.items():
+        best = result.patching.best("acc_pt", direction, ["attn_out", "mlp_out"])
         if best:
-            rows.append(f"{told} {best['site']} ({best['recovered']:.0%} of the gap)")
+            rows.append(
+                f"{told} {best['site']} ({best['recovered']:.0%} of the gap, on rows it was not chosen on)"
+            )
     sentence = "; ".join(rows) + "." if rows else "The models score alike: there is no gap."
     return Section(
         "Patching across: where does the change act?",

@@ -41,7 +41,8 @@ def ablate_heads(
         for name, trained in named.items()
     ]
     sets = {name: sites for result in results for name, sites in result.sets.items()}
-    return replace(joined(results), sets=sets)
+    changes = {key: rows for result in results for key, rows in result.changes.items()}
+    return replace(joined(results), sets=sets, changes=changes)
 
 
 def compare_ablations(

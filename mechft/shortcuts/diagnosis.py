@@ -46,6 +46,7 @@ def diagnose(
 
     Cost: about a minute at tiny, and for revival two training runs a seed.
     """
+    diagnosis.check_request(tools, threshold)
     models = [base, finetuned] if control is None else [base, finetuned, control]
     _, contrast = together(models, contrast or finetuned.contrast)
     query = base.task.query(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mechft.analysis.ablation import ablate, ablate_heads, ablation_sweep
-from mechft.analysis.ablation_comparison import compare_ablations
+from mechft.analysis.ablation_comparison import _verdict, compare_ablations
 from mechft.analysis.ablation_sets import ablate_cumulatively, ablate_pairs, interactions
 from mechft.analysis.interventions.replacements import Kind, partners
 from mechft.analysis.interventions.sites import Component, Site, all_sites
@@ -20,6 +20,7 @@ from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import clone
 from mechft.models.hook_points import has_hooks
 from mechft.randomness import generator
+from mechft.statistics import Estimate, mean_estimate
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.pcfg import PCFGTask
 from mechft.training.trained import Trained
@@ -110,6 +111,64 @@ def test_hooks_of_others_stay_in_force(trained: Trained) -> None:
     assert row["value"] == pytest.approx(pair["value"].iloc[0], rel=1e-5)
 
 
+def test_a_callers_hook_on_the_stream_runs_once(trained: Trained) -> None:
+    """A head silenced where it cannot reach the answer changes nothing, whatever the caller's hook adds."""
+    model, batch = trained.model, trained.task.query("C", "a").sample(30, generator(3))
+
+    def steer(value: Tensor, hook: Any) -> Tensor:
+        return value + 0.5
+
+    with model.hooks(fwd_hooks=[("blocks.1.hook_resid_pre", steer)]):
+        first = Site(1, "head", 0, position=0)
+        row = ablation_sweep(
+            model, batch, [first, Site(0, "head", 0)], kinds=["zero"], metric="loss"
+        )
+        with ablate(model, sites=[Site(0, "head", 0)]):
+            slow = F.cross_entropy(last_logits(model, batch), batch.answer)
+    assert row.frame["change"].iloc[0] == pytest.approx(0, abs=1e-5)
+    assert row.frame["value"].iloc[1] == pytest.approx(float(slow), rel=1e-5)
+
+
+@pytest.mark.parametrize("position", [0, -1, -2])
+def test_positions_and_sets_equal_hooks_by_hand(
+    make_any: MakeAny, task: PCFGTask, position: int
+) -> None:
+    """The asked place of the last block, negative places, several sites at one hook point, any order."""
+    model, batch = make_any(), task.query("C", "a").sample(20, generator(9))
+    last = int(model.cfg.n_layers) - 1
+    place = slice(position, position + 1 or None)
+
+    def silence(value: Tensor, hook: Any) -> Tensor:
+        value = value.clone()
+        value[:, place] = 0
+        return value
+
+    for component, name in (("head", "attn.hook_z"), ("mlp_out", "hook_mlp_out")):
+        sites = [s for s in all_sites(model, component, positions=[position]) if s.block == last]  # type: ignore[arg-type]
+        with model.hooks(fwd_hooks=[(f"blocks.{last}.{name}", silence)]):
+            slow = F.cross_entropy(last_logits(model, batch), batch.answer)
+        found = ablation_sweep(model, batch, [sites], kinds=["zero"], metric="loss").frame
+        assert found["value"].iloc[0] == pytest.approx(float(slow), rel=1e-4)
+    mixed = [Site(0, "resid_mid"), Site(0, "attn_out"), Site(0, "resid_pre")]
+    values = [
+        ablation_sweep(model, batch, [order], kinds=["zero"], metric="loss").frame["value"].iloc[0]
+        for order in (mixed, mixed[::-1])
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_opposite_effects_are_called_so() -> None:
+    def found(value: float) -> Estimate:
+        return Estimate(value, 9, value - 0.1, value + 0.1)
+
+    assert _verdict(found(-0.3), found(0.3), found(0.6)) == "reverses"
+    assert _verdict(found(-0.3), found(-0.6), found(-0.3)) == "matters more"
+    assert _verdict(found(-0.3), found(-0.05), found(0.25)) == "matters less"
+    assert _verdict(found(-0.3), found(-0.25), found(0.05)) == "same"
+    alone = mean_estimate(torch.tensor([-1e-6]))
+    assert _verdict(alone, alone, alone) == "same"  # one row has no interval, so nothing is said
+
+
 def test_metrics_by_hand(trained: Trained) -> None:
     model, batch = trained.model, trained.task.query("C", "a").sample(50, generator(6))
     site, tasks = [Site(1, "mlp_out")], {"t": batch}
@@ -176,6 +235,12 @@ def test_pairs_and_cumulative_sets(trained: Trained) -> None:
     )
 
 
+def test_one_row_has_no_other(trained: Trained) -> None:
+    batch = trained.task.query("C", "a").sample(1, generator(5))
+    with pytest.raises(ConfigError, match="one row alone has none"):
+        ablation_sweep(trained, batch, kinds=["resample"])
+
+
 def test_resampling_never_gives_a_row_itself() -> None:
     for n in (2, 3, 50):
         found = partners(n, seed=1)
@@ -214,6 +279,7 @@ def test_hooks_are_gone_after_an_error(trained: Trained, error: type[BaseExcepti
         ({"heads": [(0, 0)], "kind": "median"}, UnknownNameError, "Known: zero, mean, resample"),
         ({"heads": [(0, 0)], "kind": "mean"}, ConfigError, "pass reference=batch"),
         ({"sites": [Site(0, "mlp_out", position=-1)]}, ConfigError, "count from the start"),
+        ({"sites": [Site(0, "mlp_out", position=99)]}, ConfigError, r"got 'mlp_out 0 @ 99'"),
         ({"sites": [Site(5, "mlp_out")]}, ConfigError, r"0\.\.1; got 'mlp_out 5'"),
         ({"sites": [Site(0, "neuron", 64)]}, ConfigError, r"neurons 0\.\.63; got 'neuron 0\.64'"),
         ({"heads": []}, ConfigError, r"such as \[\(1, 2\)\]; got \[\]"),

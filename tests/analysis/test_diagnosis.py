@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from mechft.analysis.diagnosis import Capability, decide, diagnose
-from mechft.analysis.patching import patch_across
+from mechft.analysis.patching import Patching, patch_across
 from mechft.analysis.pruning import prune_curve
 from mechft.analysis.revival import Revival, revival
 from mechft.analysis.votes import (
     Vote,
     side,
     vote_of_interpolation,
+    vote_of_patching,
     vote_of_probe,
+    vote_of_pruning,
     vote_of_revival,
 )
 from mechft.analysis.weight_diff import diff_weights
@@ -188,7 +190,11 @@ def history(**steps: int | None) -> Revival:
     rows = [
         {"model": m, "run": 0, "step": s, "examples": s, "accuracy": a, "ci_low": a, "ci_high": a, "n": 9}
         for m, end in steps.items()
-        for s, a in ((0, 0.0), (100 if end is None else end, 0.5 if end is None else 1.0))
+        for s, a in (
+            (0, 0.0),
+            (99 if end is None else end - 1, 0.4),  # evaluated just before
+            (100 if end is None else end, 0.5 if end is None else 1.0),
+        )
     ]  # fmt: skip
     return Revival(pd.DataFrame(rows))
 
@@ -201,6 +207,7 @@ def history(**steps: int | None) -> Revival:
         (40, 40, "damaged"),
         (None, 40, "damaged"),
         (40, None, "wrapped"),  # at least 2.5 times faster
+        (1, 2, "no vote"),  # between 1 and 2 times: evaluations are too coarse
         (None, None, "no vote"),
     ],
 )
@@ -219,8 +226,55 @@ def test_interpolation_by_hand() -> None:
     )  # fmt: skip
     found = vote_of_interpolation(frame, "t", 1.0, 0.0)
     assert found.value == pytest.approx(0.25) and found.finding == "wrapped"
-    late = vote_of_interpolation(frame.assign(value=[1.0, 0, 0, 0]), "t", 1.0, 0.0)
-    assert late.value == pytest.approx(0.75)
+    columns = ("value", "ci_low", "ci_high")
+    late = {key: [1.0, 0, 0, 0] for key in columns}
+    between = vote_of_interpolation(frame.assign(**late), "t", 1.0, 0.0)
+    assert between.value == pytest.approx(0.75) and between.finding == "no vote"
+    later = {key: [0.5, 0, 0, 0] for key in columns}
+    assert vote_of_interpolation(frame.assign(**later), "t", 1.0, 0.0).finding == "damaged"
+    with pytest.raises(ConfigError, match=r"accuracy that was lost; the base has 50\.0%"):
+        vote_of_interpolation(frame, "t", 0.5, 0.9)
+
+
+def test_pruning_by_hand(base: Trained, capability: Capability) -> None:
+    """On the base itself nothing was lost, so the vote refuses; K = 0 is what it is held against."""
+    few = capability.test.rows(slice(0, 60))
+    curve = prune_curve(base, few, {"a": few}, counts=(0, 2), random_draws=1)
+    with pytest.raises(ConfigError, match="accuracy that was lost"):
+        vote_of_pruning(curve, "a", 0.5, 2)
+    lost = vote_of_pruning(curve, "a", 1.0 + 1e-9, 2)  # next to nothing lost, nothing to return
+    assert lost.finding == "no vote"
+    both = prune_curve(
+        base, few, {"a": few}, counts=(0, 2), scores=["magnitude", "gradient×weight"]
+    )
+    with pytest.raises(ConfigError, match="goes by one score; the curve has"):
+        vote_of_pruning(both, "a", 1.0, 2)
+
+
+def test_patching_by_hand() -> None:
+    """The best site is chosen on even rows and voted on by odd ones; residual streams and sets are out."""
+    n = 400
+    receiver, donor = torch.zeros(n), torch.ones(n)
+    lucky = torch.zeros(n)
+    lucky[::2] = 1  # whole on the rows it is chosen on, nothing on the others
+    sites = {
+        "mlp_out 0": ("mlp_out", lucky),
+        "attn_out 0": ("attn_out", (torch.arange(n) % 10 != 0).float()),
+        "resid_pre 0": ("resid_pre", torch.ones(n)),
+        "attn_out 0 + mlp_out 0": ("mlp_out", torch.ones(n)),
+    }
+    where = {"direction": "base→finetuned", "task": "t"}
+    frame = pd.DataFrame([{**where, "site": s, "component": c} for s, (c, _) in sites.items()])
+    rows = {
+        ("base→finetuned", s, "t"): torch.stack([patched, receiver, donor])
+        for s, (_, patched) in sites.items()
+    }
+    found = vote_of_patching(Patching(frame, rows), "t")
+    assert found.value == 0 and found.finding == "no vote" and "mlp_out 0," in found.detail
+    del rows["base→finetuned", "mlp_out 0", "t"]
+    found = vote_of_patching(Patching(frame[frame["site"] != "mlp_out 0"], rows), "t")
+    assert found.detail.startswith("attn_out 0,") and found.finding == "wrapped"
+    assert found.low <= found.value <= found.high and found.value == pytest.approx(1, abs=0.01)
 
 
 def test_bad_input(base: Trained, capability: Capability) -> None:

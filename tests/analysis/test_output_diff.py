@@ -75,7 +75,7 @@ def test_numbers_by_hand(batch: TokenBatch, make_any: Make) -> None:
     assert set(examples["position"]) == {batch.answer_position}
 
 
-@pytest.mark.parametrize("size", [1, 9, 80])
+@pytest.mark.parametrize("size", [9, 80])
 def test_the_planted_example_comes_first(batch: TokenBatch, make_any: Make, size: int) -> None:
     """One row names another operand, and the fine-tuned model reads that token as another."""
     base = make_any(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,12 @@ def test_share_of_a_gap_by_hand() -> None:
     assert low == pytest.approx(0.25 - 1.96 * (0.25 * 0.75 / 400) ** 0.5, abs=0.015)
     assert high == pytest.approx(0.25 + 1.96 * (0.25 * 0.75 / 400) ** 0.5, abs=0.015)
     noise = torch.randn(400, generator=torch.Generator().manual_seed(0))
-    assert recovered(patched, receiver, 0.01 * noise)[0] != recovered(patched, receiver, donor)[0]
+    assert math.isnan(recovered(patched, receiver, 0.01 * noise)[0])  # no gap to share
+    assert math.isnan(recovered(patched[:1], receiver[:1], donor[:1])[0])  # nor of one row
+    # Where a resample happens to hold no gap, no effect is no share, not an infinite one.
+    rare = torch.zeros(1000)
+    rare[:9] = 1
+    assert recovered(torch.zeros(1000), torch.zeros(1000), rare) == (0, 0, 0)
 
 
 def test_an_unfaithful_patch_raises(make_any: MakeAny, task: PCFGTask) -> None:
@@ -208,6 +214,27 @@ def test_an_unfaithful_patch_raises(make_any: MakeAny, task: PCFGTask) -> None:
     assert not has_hooks(ft)
 
 
+def test_half_precision_is_checked_too(make_model: MakeAny, task: PCFGTask) -> None:
+    """In bfloat16 rounding is coarse, but a patch with itself puts back the very same bits."""
+    base, ft = make_model(0, torch.bfloat16), make_model(1, torch.bfloat16)
+    batch = task.query("C", "a").sample(10, generator(10))
+    assert len(patch_across(base, ft, batch, ["mlp_out", "head"], metric="loss")) == 2 * (2 + 4 + 1)
+    draws = torch.Generator().manual_seed(8)
+
+    def noisy(value: Tensor, hook: Any) -> Tensor:
+        return value + 0.3 * torch.randn(value.shape, generator=draws).to(value.dtype)
+
+    with (
+        ft.hooks(fwd_hooks=[("blocks.1.hook_mlp_out", noisy)]),
+        pytest.raises(PatchingError, match="moved its logits"),
+    ):
+        patch_across(base, ft, batch, "resid_pre", directions=["base→finetuned"])
+    mixed = patch_across(
+        make_model(0), ft, batch, "mlp_out", subspace={"blocks.0.hook_mlp_out": torch.eye(16)}
+    )
+    assert mixed.frame["value"].notna().all()
+
+
 def test_bad_input(task: PCFGTask, make_model: MakeAny) -> None:
     base, batch = make_model(), task.query("C", "a").sample(4, generator(9))
     wider = build_model(ModelConfig(2, 2, 32, len(task.vocabulary), task.sample_length - 1))
@@ -219,6 +246,7 @@ def test_bad_input(task: PCFGTask, make_model: MakeAny) -> None:
         ({"positions": [40]}, ConfigError, r"got 'resid_pre 0 @ 40'"),
         ({"directions": ["sideways"]}, UnknownNameError, "base→finetuned"),
         ({"tasks": {}}, ConfigError, "needs a task"),
+        ({"sites": [[]]}, ConfigError, "at least one site"),
         ({"tasks": batch.rows(slice(0, 0))}, ConfigError, "at least one row"),
         ({"metric": "speed"}, UnknownNameError, "accuracy, loss"),
         (

@@ -10,12 +10,12 @@ import torch
 
 from mechft.analysis.probes.controls import (
     control_labels,
-    paired_difference,
     permuted,
     random_twin,
 )
 from mechft.errors import ConfigError
 from mechft.randomness import generator
+from mechft.statistics import paired_difference
 from mechft.tasks.pcfg import PCFGTask
 
 if TYPE_CHECKING:

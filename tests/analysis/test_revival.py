@@ -70,8 +70,12 @@ def test_summary_by_hand(trained: Trained) -> None:
     assert table["steps"].tolist() == [10, 40]
     assert table["examples"].tolist() == [100, 400]
     assert table.loc["reFT", "ratio"] == pytest.approx(4)
-    assert 2 <= table.loc["reFT", "ratio_low"] < 4 < table.loc["reFT", "ratio_high"] <= 8
+    # Student's t with 2 degrees of freedom on log 4, log 2, log 8: 4.303 × log 2 / √3 either way.
+    half = 2 ** (4.303 / 3**0.5)
+    assert table.loc["reFT", "ratio_low"] == pytest.approx(4 / half, rel=1e-3)
+    assert table.loc["reFT", "ratio_high"] == pytest.approx(4 * half, rel=1e-3)
     assert table.loc["Scr.+FT", ["ratio", "ratio_low", "ratio_high"]].tolist() == [1, 1, 1]
+    assert set(table["interval"]) == {"over runs"}
     assert table["bound"].tolist() == ["=", "="] and table["reached"].tolist() == [3, 3]
     # A rise from 0 to 1 over s steps, held to 80: area 1 − s / 2 / 80.
     assert table.loc["reFT", "auc"] == pytest.approx(1 - (5 + 10 + 5) / 3 / 80)
@@ -88,7 +92,9 @@ def test_a_control_that_never_arrives_bounds_the_ratio(trained: Trained) -> None
     assert table.loc["reFT", "ratio"] == pytest.approx(8) and table.loc["reFT", "bound"] == ">="
     assert table.loc["damaged", "bound"] == "?" and table.loc["damaged", "reached"] == 0
     assert table.loc["kept", "ratio"] == pytest.approx(64)  # step 0 counts as 1
-    assert table["ratio_low"].isna().all()  # one run says nothing about other seeds
+    # One run says nothing about other seeds, only between which evaluations the threshold was passed.
+    assert set(table["interval"]) == {"between evaluations"}
+    assert table.loc["reFT", ["ratio_low", "ratio_high"]].tolist() == pytest.approx([8, 64])
     with pytest.raises(UnknownNameError, match=r"Known: reFT, Scr\.\+FT"):
         revival(runs).summary(0.95, "scratch")
 

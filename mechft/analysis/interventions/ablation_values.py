@@ -23,6 +23,7 @@ from mechft.analysis.interventions.replacements import (
 from mechft.analysis.interventions.sites import Component, Site, all_sites, check_sites
 from mechft.analysis.interventions.sweeps import SweepValues, sweep
 from mechft.errors import ConfigError, require, unknown_name
+from mechft.statistics import Estimate, mean_estimate, paired_difference
 from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ def ablation_values(
     found = []
     for task, batch in tasks.items():
         source = (reference or {}).get(task, batch)
+        require(len(source) > 0, f"The reference of {task} needs at least one row; got none.")
+        require(
+            "resample" not in kinds or source is not batch or len(batch) > 1,
+            "Resampling gives each row the values of another; one row alone has none. Pass a reference.",
+        )
         for kind in kinds:
             means = mean_values(model, hooks, source) if kind == "mean" else {}
             order = partners(len(source), seed)
@@ -71,22 +77,46 @@ def ablation_values(
 
 def site_sets(
     model: HookedTransformer,
-    sites: Component | Sequence[Site | SiteSet],
+    sites: Component | Sequence[Component | Site | SiteSet],
     tasks: Mapping[str, TokenBatch],
+    positions: Sequence[int] | None = None,
 ) -> dict[str, tuple[Site, ...]]:
-    """Sets of sites by name, once it is sure that the model and all prompts have them."""
+    """Sets of sites by name, once it is sure that the model and all prompts have them.
+
+    Args:
+        model: The model.
+        sites: Components (each site of it alone), sites, and sets of sites.
+        tasks: The rows they will be used on.
+        positions: For the components: one site for each of these positions.
+    """
     if not tasks:
-        raise ConfigError("An ablation sweep needs at least one task; got none.")
-    chosen = all_sites(model, sites) if isinstance(sites, str) else sites
-    sets = [(c,) if isinstance(c, Site) else tuple(c) for c in chosen]
-    require(bool(sets), "An ablation sweep needs at least one site; got none.")
+        raise ConfigError("A sweep needs at least one task; got none.")
+    sets: list[tuple[Site, ...]] = []
+    for one in [sites] if isinstance(sites, str) else sites:
+        if isinstance(one, str):
+            sets += [(site,) for site in all_sites(model, one, positions=positions)]
+        else:
+            sets.append((one,) if isinstance(one, Site) else tuple(one))
+    require(bool(sets), "A sweep needs at least one site; got none.")
     for batch in tasks.values():
-        for one in sets:
-            check_sites(model, one, batch.prompt.shape[1])
-    named = {" + ".join(site.label for site in one): one for one in sets}
-    twice = len(named) < len(sets) or any(len(set(one)) < len(one) for one in sets)
-    require(not twice, "A site is given twice in a set, or the same set twice; give each once.")
-    return named
+        require(len(batch) > 0, "A batch needs at least one row; got none.")
+        length = batch.prompt.shape[1]
+        for group in sets:
+            check_sites(model, group, length)
+        # Two names of one place (the last, −1) are the same site.
+        places = [
+            frozenset((s.hook, s.index, s.position and s.position % length) for s in group)
+            for group in sets
+        ]
+        twice = len(set(places)) < len(places)
+        twice = twice or any(len(p) < len(g) for p, g in zip(places, sets, strict=True))
+        require(not twice, "A site is given twice in a set, or the same set twice; give each once.")
+    return {" + ".join(site.label for site in group): group for group in sets}
+
+
+def named_tasks(tasks: Mapping[str, TokenBatch] | TokenBatch) -> dict[str, TokenBatch]:
+    """Tasks by name; a single batch is called "task"."""
+    return {"task": tasks} if isinstance(tasks, TokenBatch) else dict(tasks)
 
 
 def described(name: str, sites: SiteSet) -> dict[str, Any]:
@@ -100,3 +130,10 @@ def described(name: str, sites: SiteSet) -> dict[str, Any]:
         "index": last.index,
         "position": last.position,
     }
+
+
+def paired_change(values: Tensor, untouched: Tensor, label: str) -> Estimate:
+    """How far a metric moved, row by row: Newcombe's interval for an accuracy, else the normal one."""
+    if label == "accuracy":
+        return paired_difference(values > 0.5, untouched > 0.5)
+    return mean_estimate(values.double() - untouched.double())

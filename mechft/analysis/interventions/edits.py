@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechft.analysis.interventions.sites import Site
 from mechft.errors import ConfigError
-from mechft.models.fused import Edit
+from mechft.models.fused import EDITABLE, Edit
 from mechft.models.hook_points import attention_out, block_of, component_of, resid_pre
 from mechft.models.weights import is_hooked_transformer
 
@@ -42,8 +42,13 @@ def edit(sites: Sequence[Site], new: New, length: int) -> Edit:
         if position is None:
             places = torch.arange(value.shape[1], device=value.device)
         else:
-            places = (there == position % length).nonzero()[:, 0]
-            if len(places) == 0:
+            wanted = position % length
+            if at is None and wanted >= value.shape[1]:
+                raise ConfigError(
+                    f"This input has {value.shape[1]} positions, from 0; there is no {wanted}."
+                )
+            places = (there == wanted).nonzero()[:, 0]
+            if len(places) == 0:  # the last block, where only the asked positions are computed
                 return value
         chosen = torch.tensor(units, device=value.device) if units else None
         part = value[:, places] if chosen is None else value[:, places][:, :, chosen]
@@ -62,6 +67,12 @@ def edit(sites: Sequence[Site], new: New, length: int) -> Edit:
 
 Edits = Mapping[str, Edit]
 """Changes by the hook point they are made at."""
+
+
+def place_of(hook: str) -> tuple[int, int]:
+    """Block, and place in the block's order, of a hook point that can be edited."""
+    _, block, point = hook.split(".", 2)
+    return int(block), EDITABLE.index(point)
 
 
 def edits_for(
@@ -97,7 +108,10 @@ def intervened(model: HookedTransformer, edits: Edits) -> Iterator[HookedTransfo
     does: at the attention's output, by as much.
     """
     hooks: list[Any] = []
-    for name, change in edits.items():
+    for name in sorted(
+        edits, key=place_of
+    ):  # in the block's order, whatever order they are given in
+        change = edits[name]
         if component_of(name) == "resid_mid" and not is_hooked_transformer(model):
             hooks += _through_attention(block_of(name), change)
         else:
@@ -168,9 +182,10 @@ def from_rows(values: Tensor, units: Sequence[int] = (), basis: Tensor | None = 
             )
         rows = torch.arange(len(value), device=values.device) % len(values)
         picked = values[rows][:, positions.to(values.device)]
-        picked = picked[:, :, list(units)] if units else picked
+        picked = (picked[:, :, list(units)] if units else picked).to(value)
         if basis is None:
             return picked
-        return value + (picked - value) @ basis.T @ basis
+        directions = basis.to(value)
+        return value + (picked - value) @ directions.T @ directions
 
     return new

@@ -44,9 +44,13 @@ def hooks_of(sites: SiteSet) -> list[str]:
 def values_at(model: HookedTransformer, hooks: Sequence[str], batch: TokenBatch) -> Values:
     """Values at some hook points on some rows. Float["row pos ..."] each."""
     wanted = set(hooks)
-    prompt = batch.prompt.to(device_of(model))
-    _, cache = model.run_with_cache(prompt, names_filter=lambda name: name in wanted)
-    return {hook: cache[hook] for hook in hooks}
+    parts: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
+    for chunk in chunks(batch):
+        prompt = chunk.prompt.to(device_of(model))
+        _, cache = model.run_with_cache(prompt, names_filter=lambda name: name in wanted)
+        for hook in hooks:
+            parts[hook].append(cache[hook])
+    return {hook: torch.cat(found) for hook, found in parts.items()}
 
 
 def mean_values(model: HookedTransformer, hooks: Sequence[str], reference: TokenBatch) -> Values:

@@ -53,6 +53,10 @@ class Site:
     def __post_init__(self) -> None:
         if self.component not in COMPONENTS:
             raise unknown_name("component", self.component, COMPONENTS)
+        for name in ("block", "index", "position"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) or (value is None and name != "block")):
+                raise ConfigError(f"A site's {name} is a whole number; got {value!r}.")
         if (self.index is None) == (self.component in ("head", "neuron")):
             raise ConfigError(
                 "Heads and neurons have an index, other components have none; got "

@@ -9,7 +9,7 @@ covers run their own hooks: a HookedTransformer from the block touched, a bridge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,11 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechft.analysis.activations import chunks
-from mechft.analysis.interventions.edits import Edits, intervened
+from mechft.analysis.interventions.edits import Edits, intervened, place_of
 from mechft.analysis.metrics import MetricFunction, evaluate
 from mechft.errors import require
 from mechft.models.fused import (
-    EDITABLE,
     Edit,
     fused_embedding,
     fused_resume,
@@ -73,6 +72,8 @@ def sweep(
     Cost: one forward that keeps the residual streams, then per intervention what comes after it.
     """
     require(len(batch) > 0, "A batch needs at least one row; got none.")
+    length, longest = batch.prompt.shape[1], int(model.cfg.n_ctx)
+    require(length <= longest, f"Inputs hold at most n_ctx = {longest} tokens; got {length}.")
     batch = batch.to(device_of(model))
     touched: list[Tensor] = []
     untouched: list[Tensor] = []
@@ -81,11 +82,11 @@ def sweep(
         rows = slice(start, start := start + len(chunk))
         edits = cells(chunk, rows)
         runner = Runner(model, chunk, {name for cell in edits for name in cell})
-        values = [
-            torch.stack([evaluate(m, x, chunk, runner.logits) for m in metrics.values()])
-            for x in runner.run(edits)
-        ]
-        touched.append(torch.stack(values))
+        values: dict[int, Tensor] = {}
+        for place, logits in runner.run(edits):  # each is measured at once, so none is kept
+            found = [evaluate(m, logits, chunk, runner.logits) for m in metrics.values()]
+            values[place] = torch.stack(found)
+        touched.append(torch.stack([values[place] for place in range(len(edits))]))
         clean = [evaluate(m, runner.logits, chunk, runner.logits) for m in metrics.values()]
         untouched.append(torch.stack(clean))
     return SweepValues(torch.cat(touched, -1), torch.cat(untouched, -1))
@@ -107,7 +108,9 @@ class Runner:
         self.model, self.prompt = model, batch.prompt
         self.asked = torch.tensor([batch.answer_position], device=self.prompt.device)
         self.n_layers = int(model.cfg.n_layers)
+        # Hooks of the caller's are part of the model: they run, each once, so nothing is skipped then.
         self.fast = not has_hooks(model) and not unsupported_features(model)
+        self.resumable = not has_hooks(model) and is_hooked_transformer(model)
         self.kept: dict[str, Tensor] = {}
         if self.fast:
             wanted = {
@@ -121,14 +124,14 @@ class Runner:
                 self.asked,
                 edits={name: self._keep(name) for name in wanted},
             )[:, 0]
-        elif is_hooked_transformer(model):
+        elif self.resumable:
             names = {resid_pre(i) for i in range(self.n_layers)}
             out: Any
             out, cache = model.run_with_cache(self.prompt, names_filter=lambda n: n in names)
             self.kept = {name: cache[name] for name in names}
-            self.logits = out[:, -1]
+            self.logits = out[:, -1].clone()
         else:
-            self.logits = model(self.prompt)[:, -1]
+            self.logits = model(self.prompt)[:, -1].clone()
 
     def _keep(self, name: str) -> Edit:
         def keep(value: Tensor, at: Tensor | None) -> Tensor:
@@ -137,31 +140,31 @@ class Runner:
 
         return keep
 
-    def run(self, cells: Sequence[Edits]) -> list[Float[Tensor, "row d_vocab"]]:
-        """The answer's logits under each intervention."""
+    def run(self, cells: Sequence[Edits]) -> Iterator[tuple[int, Float[Tensor, "row d_vocab"]]]:
+        """Which intervention, and the answer's logits under it; not always in order."""
         if not self.fast:
-            return [self._hooked(cell) for cell in cells]
-        found: list[Tensor | None] = [None] * len(cells)
+            for place, cell in enumerate(cells):
+                yield place, self._hooked(cell)
+            return
         waiting: dict[Start, list[tuple[int, Tensor]]] = {}
         for place, cell in enumerate(cells):
             start, resid, rest = self._start(cell)
             if rest:
-                found[place] = self._resume(start, resid, rest)
+                yield place, self._resume(start, resid, rest)
                 continue
             stack = waiting.setdefault(start, [])
             stack.append((place, resid))
             if sum(r.shape[0] * r.shape[1] for _, r in stack) >= _STACKED_TOKENS:
-                self._finish(start, waiting.pop(start), found)
+                yield from self._finish(start, waiting.pop(start))
         for start, stack in waiting.items():
-            self._finish(start, stack, found)
-        return [logits for logits in found if logits is not None]
+            yield from self._finish(start, stack)
 
     def _finish(
-        self, start: Start, stack: list[tuple[int, Tensor]], found: list[Tensor | None]
-    ) -> None:
+        self, start: Start, stack: list[tuple[int, Tensor]]
+    ) -> Iterator[tuple[int, Tensor]]:
         logits = self._resume(start, torch.cat([resid for _, resid in stack]), {})
         for (place, _), part in zip(stack, logits.split(len(self.prompt)), strict=True):
-            found[place] = part
+            yield place, part
 
     def _resume(self, start: Start, resid: Tensor, edits: Edits) -> Tensor:
         block, stage = start
@@ -176,10 +179,10 @@ class Runner:
 
     def _start(self, cell: Edits) -> tuple[Start, Tensor, Edits]:
         """Where the rest of the forward starts, from which stream, and what is still to be changed."""
-        order = sorted(cell, key=_place)
-        block, point = _place(order[0])
-        half = [name for name in order if _place(name)[0] == block]
-        half = [name for name in half if (_place(name)[1] < 3) == (point < 3)]
+        order = sorted(cell, key=place_of)
+        block, point = place_of(order[0])
+        half = [name for name in order if place_of(name)[0] == block]
+        half = [name for name in half if (place_of(name)[1] < 3) == (point < 3)]
         last = block == self.n_layers - 1
         pre, mid = (self.kept[f"blocks.{block}.hook_resid_{stage}"] for stage in ("pre", "mid"))
         if len(half) > 1:
@@ -216,18 +219,12 @@ class Runner:
     def _hooked(self, cell: Edits) -> Tensor:
         out: Tensor
         with intervened(self.model, cell):
-            if is_hooked_transformer(self.model):
-                block = min(_place(name)[0] for name in cell)
+            if self.resumable:
+                block = min(place_of(name)[0] for name in cell)
                 out = self.model(self.kept[resid_pre(block)], start_at_layer=block)
             else:
                 out = self.model(self.prompt)
-        return out[:, -1]
-
-
-def _place(hook: str) -> tuple[int, int]:
-    """Block, and place in the block's order."""
-    _, block, point = hook.split(".", 2)
-    return int(block), EDITABLE.index(point)
+        return out[:, -1].clone()  # a view would keep every position's logits alive
 
 
 def _written(z: Float[Tensor, "row pos head d_head"], w_o: Tensor) -> Float[Tensor, "row pos d"]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mechft.errors import require
@@ -16,7 +15,6 @@ from mechft.models.fused import unsupported_features
 from mechft.models.hook_points import ModelLike, as_model, device_of
 from mechft.models.weights import is_hooked_transformer
 from mechft.randomness import generator
-from mechft.statistics import Estimate, proportion
 from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
@@ -146,31 +144,3 @@ def permuted(labels: Int[Tensor, " row"], seed: int, *path: str) -> Int[Tensor, 
     """The labels dealt out to the rows anew."""
     order = torch.randperm(len(labels), generator=generator(seed, "permuted", *path))
     return labels[order]
-
-
-def paired_difference(first: Bool[Tensor, " row"], second: Bool[Tensor, " row"]) -> Estimate:
-    """Difference of two shares of successes over the same rows, with a 95% interval.
-
-    Newcombe's interval for paired shares (Newcombe 1998, method 10): from the two Wilson intervals and
-    the correlation of the rows, so that it keeps a width where a share is 0 or 1.
-
-    Raises:
-        ConfigError: If there is no row, or the rows do not pair.
-    """
-    require(len(first) == len(second), f"Pairs need as many rows; got {len(first)}, {len(second)}.")
-    one, two = (proportion(int(x.sum()), len(x)) for x in (first, second))
-    both = int((first & second).sum())
-    neither = int((~first & ~second).sum())
-    only_one, only_two = int((first & ~second).sum()), int((second & ~first).sum())
-    scale = math.sqrt(
-        float(both + only_one) * (only_two + neither) * (both + only_two) * (only_one + neither)
-    )
-    phi = (both * neither - only_one * only_two) / scale if scale else 0.0
-
-    def half(a: float, b: float) -> float:
-        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
-
-    value = one.value - two.value
-    low = value - half(one.value - one.low, two.high - two.value)
-    high = value + half(one.high - one.value, two.value - two.low)
-    return Estimate(value, len(first), low, high)
