@@ -19,3 +19,9 @@ def test_your_first_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "revival.html",
     }
     assert "Is the count of a still linearly readable" in capsys.readouterr().out
+
+
+def test_hugging_face_pair(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "hugging_face_pair.py"))["main"](rows=30)
+    shown = capsys.readouterr().out
+    assert "mlp_out 1" in shown and "recovered" in shown

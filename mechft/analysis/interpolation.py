@@ -141,9 +141,7 @@ def barrier(
     top = int(means.argmax())
     inner = [float(m) for m, i in zip(means, inside, strict=True) if 0 < places[i] < 1]
     n = cost.shape[1]
-    low, high = bootstrap_interval(
-        lambda index: float(rise[:, index].mean(1).max()), n, seed=seed, draws=draws
-    )
+    low, high = bootstrap_interval(rise, lambda means: means.amax(0), seed=seed, draws=draws)
     return {
         "barrier": float(means[top]),
         "ci_low": low,

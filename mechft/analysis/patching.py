@@ -9,7 +9,6 @@ site suffices for the new behaviour. A method for tracing what fine-tuning chang
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 Direction = Literal["base→finetuned", "finetuned→base"]
 DIRECTIONS: tuple[Direction, ...] = ("base→finetuned", "finetuned→base")
 READOUT = "readout"
-_DRAWS = 400
 
 
 @dataclass(frozen=True)
@@ -234,11 +232,9 @@ def recovered(
     if not intervals:
         return value, nan, nan
 
-    def share(index: Tensor) -> float:
-        part, whole = float(effect[index].mean()), float(gap[index].mean())
-        if whole:
-            return part / whole
-        return math.copysign(math.inf, part) if part else 0.0
+    def share(means: Float[Tensor, "two draw"]) -> Float[Tensor, " draw"]:
+        part, whole = means  # a resample without a gap: no effect is no share of it
+        return torch.where(part == 0, 0.0, part / whole)
 
-    low, high = bootstrap_interval(share, len(gap), seed=seed, draws=_DRAWS)
+    low, high = bootstrap_interval(torch.stack([effect, gap]), share, seed=seed)
     return value, low, high

@@ -305,8 +305,9 @@ def _attention_section(result: DemoResult) -> Section:
         "attention.csv, outputs.csv, moved_most.csv",
         f"mf.plot(mf.diff_attention(base, ft, size={result.scale.look_rows}, "
         f"seed={result.config.seed}))\n"
-        f"mf.plot(mf.attention_maps(base, ft, heads=[({most['block']}, {most['head']})]))\n"
-        "mf.diff_outputs(base, ft).examples",
+        f"mf.plot(mf.attention_maps(base, ft, heads=[({most['block']}, {most['head']})], size=1, "
+        f"seed={result.config.seed}))\nmf.diff_outputs(base, ft, size={result.scale.look_rows}, "
+        f"seed={result.config.seed}).examples",
     )
 
 

@@ -56,7 +56,7 @@ def _hooked_patching(model: Any, donor: Any, batch: TokenBatch, sites: list[Site
     return found
 
 
-def measure(preset: str = "paper", rows: int = 64, rounds: int = 3) -> dict[str, Any]:
+def measure(preset: str = "paper", rows: int = 32, rounds: int = 3) -> dict[str, Any]:
     """Times of both ways and their ratio, per technique."""
     task = PCFGTask(pcfg_config.preset(preset))
     config = build.preset(preset, len(task.vocabulary), task.sample_length - 1)
