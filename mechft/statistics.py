@@ -107,6 +107,10 @@ def paired_difference(first: Bool[Tensor, " row"], second: Bool[Tensor, " row"])
     Raises:
         ConfigError: If there is no row, or the rows do not pair.
     """
+    require(
+        first.dtype == second.dtype == torch.bool,
+        f"Pairs are True or False; got {first.dtype} and {second.dtype}.",
+    )
     require(len(first) == len(second), f"Pairs need as many rows; got {len(first)}, {len(second)}.")
     one, two = (proportion(int(x.sum()), len(x)) for x in (first, second))
     both = int((first & second).sum())
@@ -152,6 +156,9 @@ def bootstrap_interval(
         seed: Seed of the resampling.
         draws: Resamples; the ends move by a few percent of the width between seeds at 1,000.
 
+    Returns:
+        The two ends; NaN of one row.
+
     Raises:
         ConfigError: If there is no row or no draw.
 
@@ -159,6 +166,8 @@ def bootstrap_interval(
     """
     n = rows.shape[1]
     require(n >= 1 and draws >= 1, f"A bootstrap needs a row and a draw; got {n} and {draws}.")
+    if n == 1:
+        return math.nan, math.nan
     random = generator(seed, "bootstrap")
     values = rows.detach().double().cpu()
     means = []

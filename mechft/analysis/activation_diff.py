@@ -205,6 +205,8 @@ def linear_cka(x: Float[Tensor, "row width"], y: Float[Tensor, "row width2"]) ->
     tends to 1 as the widths grow past the number of rows. ``PairMoments.linear_cka`` gives the same
     number from a stream, and a debiased one.
     """
+    require(len(x) == len(y), f"CKA is of the same rows twice; got {len(x)} and {len(y)}.")
+    x, y = x.double(), y.double()
     x, y = x - x.mean(0), y - y.mean(0)
     denominator = float((x.T @ x).norm() * (y.T @ y).norm())
     return float((x.T @ y).square().sum()) / denominator if denominator else float("nan")

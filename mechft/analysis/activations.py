@@ -71,6 +71,8 @@ def activations_of(
     """``stream_activations`` of one batch, in one forward."""
     wanted = set(hook_names)
     prompt = batch.prompt.to(device_of(model))
+    largest, size = int(prompt.max()), int(model.cfg.d_vocab)
+    require(largest < size, f"Token ids are below d_vocab = {size} of this model; got {largest}.")
     _, cache = model.run_with_cache(prompt, names_filter=lambda name: name in wanted)
     found: dict[str, Tensor] = {}
     for name in hook_names:

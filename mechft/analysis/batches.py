@@ -18,6 +18,10 @@ def each_batch(data: Data) -> Iterator[TokenBatch]:
         ConfigError: If there is none, one is empty, or something else than a TokenBatch comes.
     """
     count = 0
+    if not isinstance(data, (TokenBatch, Iterable)):
+        raise ConfigError(
+            f"Analyses run on a TokenBatch or an iterable of them; got {type(data).__name__}."
+        )
     for batch in [data] if isinstance(data, TokenBatch) else data:
         if not isinstance(batch, TokenBatch):
             raise ConfigError(

@@ -21,7 +21,7 @@ from mechft.analysis.metrics import Metric, summary
 from mechft.analysis.result import Result
 from mechft.analysis.weights.pairs import WeightPair, float64, movable_pairs, write_weights
 from mechft.analysis.weights.sweep import TaskMeter
-from mechft.errors import ConfigError
+from mechft.errors import ConfigError, require
 from mechft.models.build import clone
 from mechft.models.hook_points import ModelLike, as_model
 from mechft.statistics import bootstrap_interval
@@ -132,6 +132,9 @@ def barrier(
         ``barrier``, ``ci_low``, ``ci_high``, ``alpha``, ``inner`` and ``n``, as in ``Interpolation``.
     """
     places = list(alphas)
+    require(
+        0.0 in places and 1.0 in places, f"A barrier lies between alphas 0 and 1; got {places}."
+    )
     start, end = cost[places.index(0.0)], cost[places.index(1.0)]
     inside = [i for i, alpha in enumerate(places) if 0 <= alpha <= 1]
     share = torch.tensor([places[i] for i in inside], dtype=cost.dtype)[:, None]

@@ -153,8 +153,8 @@ def _lenses(
     )
     final = lens_logits(model, cache[names[-1]][:, -1])
     _check_final(final, logits[:, -1])
-    device = device_of(reader)
-    read = [lens_logits(reader, cache[name][:, -1].to(device)) for name in names]
+    like = next(reader.parameters())  # the reader may be on another device, in another precision
+    read = [lens_logits(reader, cache[name][:, -1].to(like)) for name in names]
     return [
         finite_float64(value, f"The lens at {name}").log_softmax(-1)
         for name, value in zip(names, read, strict=True)

@@ -90,6 +90,7 @@ def diff_outputs(
     means, largest, seen = MeanFitter(), _Largest(keep), 0
     for batch in each_batch(data):
         asked = 1 if positions == "answer" else batch.tokens.shape[1] - 1
+        require(asked > 0, "With all positions, samples have at least two tokens; got 1.")
         for chunk in chunks(batch, max(1, min(64, _BUDGET // (asked * one)))):
             p, q = (_log_probabilities(m, chunk, positions) for m in (base, finetuned))
             q, right = q.to(p.device), _right(chunk, positions).to(p.device)

@@ -149,14 +149,18 @@ def model_config(model: HookedTransformer) -> ModelConfig:
 def clone(model: HookedTransformer) -> HookedTransformer:
     """An independent copy: same weights in their own memory, no gradients, no hooks of the caller.
 
-    A TransformerBridge keeps its last activations; with a graph on them it cannot be copied, so it sees
-    one token without gradients first.
+    A TransformerBridge keeps its last activations; with a graph on them it cannot be copied, so then it
+    sees one token without gradients first (hooks attached to it run on that).
     """
-    if not is_hooked_transformer(model):
+    try:
+        twin = copy.deepcopy(model)
+    except RuntimeError:
+        if is_hooked_transformer(model):
+            raise
         device = next(model.parameters()).device
-        with torch.no_grad():
+        with torch.no_grad(), preserved_random_state():
             model(torch.zeros(1, 1, dtype=torch.long, device=device))
-    twin = copy.deepcopy(model)
+        twin = copy.deepcopy(model)
     twin.reset_hooks(including_permanent=True)
     for parameter in twin.parameters():
         parameter.grad = None

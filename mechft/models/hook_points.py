@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from mechft.errors import ConfigError, unknown_name
+from mechft.errors import ConfigError, require, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -32,19 +32,35 @@ def as_model(model: ModelLike) -> HookedTransformer:
     A TransformerBridge answers to the same names, and passes for a HookedTransformer from here on.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If it is neither, or in training mode with dropout.
     """
     holder: Any = model
-    if hasattr(holder, "hook_dict"):  # a bridge passes on .model of the Hugging Face model it wraps
-        return holder  # type: ignore[no-any-return]
-    inner: HookedTransformer = getattr(holder, "model", holder)
+    # A bridge passes on .model of the Hugging Face model it wraps, so it is looked at first.
+    inner: HookedTransformer = (
+        holder if hasattr(holder, "hook_dict") else getattr(holder, "model", holder)
+    )
     if not hasattr(inner, "hook_dict"):
         raise ConfigError(
             f"A model is a HookedTransformer, a TransformerBridge or a Trained; got "
             f"{type(model).__name__}. Load a Hugging Face model through "
             "TransformerBridge.boot_transformers(folder)."
         )
+    require(
+        not _drops_out(inner),
+        "This model is in training mode and has dropout, so that every forward gives something else. Call "
+        "model.eval() before it is looked into.",
+    )
     return inner
+
+
+def _drops_out(model: HookedTransformer) -> bool:
+    """Whether a module would drop activations now: a dropout module, or attention that does it itself."""
+    for module in model.modules():
+        share = getattr(module, "p", 0.0) if "Dropout" in type(module).__name__ else 0.0
+        share = share or getattr(module, "attention_dropout", 0.0)
+        if module.training and isinstance(share, float) and share > 0:
+            return True
+    return False
 
 
 def device_of(model: HookedTransformer) -> torch.device:

@@ -80,7 +80,9 @@ def block_matrices(model: HookedTransformer) -> dict[str, Weight]:
             for part, kinds in (("attn", _ATTENTION), ("mlp", _MLP)):
                 module = getattr(block, part, None)
                 for kind in kinds:
-                    value = getattr(module, kind, None) if module is not None else None
+                    # With grouped keys a HookedTransformer's W_K is a repeated copy of its own _W_K.
+                    own = getattr(module, "_parameters", {}).get(f"_{kind}")
+                    value = own if own is not None else getattr(module, kind, None)
                     if not isinstance(value, Tensor) or value.dim() < 2:
                         continue
                     parameter = value if value._base is None else value._base
@@ -109,10 +111,9 @@ def all_weights(model: HookedTransformer) -> dict[str, Weight]:
     """
     found = block_matrices(model)
     if is_hooked_transformer(model):
-        return {
-            name: found.get(name) or _own(name, parameter)
-            for name, parameter in model.named_parameters()
-        }
+        canonical = {id(weight.parameter): weight for weight in found.values()}
+        weights = [canonical.get(id(p)) or _own(name, p) for name, p in model.named_parameters()]
+        return {weight.name: weight for weight in weights}
     covered = {id(weight.parameter) for weight in found.values()}
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():

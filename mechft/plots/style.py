@@ -164,11 +164,12 @@ def diff_panels(frame: pd.DataFrame, value: str, label: str, legend: str) -> go.
             row=1,
             col=column,
         )
+    top = float(frame[value].max())
     made.update_layout(
         coloraxis={
             "colorscale": "Cividis",
             "cmin": 0,  # without cmax plotly would start at the smallest value
-            "cmax": float(frame[value].max()) or 1.0,
+            "cmax": top if top > 0 else 1.0,  # NaN is not above 0 either
             "colorbar": {"title": legend},
         },
         height=340,

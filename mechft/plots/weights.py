@@ -37,10 +37,14 @@ def weight_diff(result: WeightDiff, value: str = "relative_change") -> go.Figure
     short = frame["component"].str.removesuffix(".weight").str.split(".").str[-1]
     frame = frame.assign(component=short.where(outside, frame["component"]))
     made = diff_panels(_in_order(frame), value, "parameter", _VALUES.get(value, value))
-    if value not in ("effective_rank", "rank"):  # shares: percent is shorter to print
+    if value.startswith(("relative", "share")) or value.endswith(("energy", "expected")):
+        # Shares: percent is shorter to print.
         made.update_traces(texttemplate="%{z:.0%}" if value.endswith("energy") else "%{z:.1%}")
         made.update_coloraxes(colorbar_tickformat=".0%")
-    made.update_coloraxes(cmin=0, cmax=float(frame[value].max()) or 1)
+    top = float(frame[value].max())
+    made.update_coloraxes(cmin=0, cmax=top if top > 0 else 1)  # NaN is not above 0 either
+    if value == "cosine":
+        made.update_coloraxes(cmin=-1, cmax=1)
     panels = frame["model"].nunique()
     if panels > 2:  # room for the numbers
         made.update_layout(width=170 + 40 * panels * frame["component"].nunique())

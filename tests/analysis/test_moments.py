@@ -193,7 +193,9 @@ def test_means_equal_the_batch_formula() -> None:
         )
     single = MeanFitter()
     single.update(x[:1, 0])
-    assert single.result().estimate().low == float(x[0, 0])
+    assert (
+        single.result().estimate().low != single.result().estimate().low
+    )  # NaN: one case has none
 
 
 def test_bad_input() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from mechft.errors import ConfigError
 from mechft.models.build import clone
 from mechft.models.hook_points import as_model
 from mechft.models.weights import all_weights, block_matrices
+from mechft.randomness import preserved_random_state
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -96,3 +98,34 @@ def test_what_is_not_a_model() -> None:
         as_model(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="has no blocks"):
         block_matrices(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+def test_grouped_keys_of_a_hooked_transformer() -> None:
+    """Its W_K is a repeated copy; what is shown and written to is the parameter behind it."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    with warnings.catch_warnings(), preserved_random_state():
+        warnings.simplefilter("ignore")
+        model = HookedTransformer(
+            HookedTransformerConfig(
+                n_layers=1, n_heads=4, n_key_value_heads=2, d_model=16, d_head=4, d_mlp=32, d_vocab=11,
+                n_ctx=8, act_fn="gelu", seed=0, device="cpu",
+            )
+        )  # fmt: skip
+    weight = block_matrices(model)["blocks.0.attn.W_K"]
+    assert weight.tensor.shape == (2, 16, 4)
+    assert len(all_weights(model)) == len(list(model.named_parameters()))
+    before = model(tokens() % 11)
+    with torch.no_grad():
+        weight.tensor.mul_(3)
+    assert not torch.equal(model(tokens() % 11), before)
+
+
+def test_dropout_is_refused(make_bridge: MakeAny) -> None:
+    """With dropout every forward differs, so a model against itself would look changed."""
+    bridge = make_bridge("gpt2")
+    as_model(bridge)
+    bridge.train()
+    with pytest.raises(ConfigError, match=r"training mode and has dropout.*model\.eval\(\)"):
+        as_model(bridge)
+    as_model(bridge.eval())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -90,7 +91,11 @@ def key_groups(
     for kind, given in (("tokens", named), ("positions", positions or {})):
         for name, numbers in given.items():
             require(name not in groups, f"Groups need different names; {name!r} comes twice.")
-            found = [int(number) for number in numbers]
+            require(
+                isinstance(numbers, Iterable) and not isinstance(numbers, str),
+                f"A group of keys is a list of numbers; {name!r} is {numbers!r}.",
+            )
+            found = [_whole(number, name) for number in numbers]
             require(
                 bool(found),
                 f"A group of keys needs a token id or a position; {name!r} has none.",
@@ -122,3 +127,12 @@ def key_masks(
         )
         masks[:, place, [n % length for n in numbers]] = True
     return masks
+
+
+def _whole(number: object, group: str) -> int:
+    value = number.item() if isinstance(number, torch.Tensor) else number
+    require(
+        isinstance(value, Integral) and not isinstance(value, bool),
+        f"Token ids and positions are whole numbers; the group {group!r} has {value!r}.",
+    )
+    return int(cast(int, value))

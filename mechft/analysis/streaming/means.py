@@ -31,9 +31,9 @@ class Means:
     scatter: Tensor
 
     def half_width(self) -> Tensor:
-        """Half of each mean's 95% normal interval over cases; 0 where there is one case."""
+        """Half of each mean's 95% normal interval over cases; NaN where there is one case."""
         if self.n == 1:
-            return torch.zeros_like(self.mean)
+            return torch.full_like(self.mean, float("nan"))
         return Z_95 * (self.scatter / (self.n - 1) / self.n).sqrt()
 
     def estimate(self, *index: int) -> Estimate:

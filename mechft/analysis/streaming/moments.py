@@ -114,10 +114,12 @@ class PairMoments:
         if bottom == 0:
             return Estimate(float("nan"), self.n, float("nan"), float("nan"))
         value = float(self.mean_x) / bottom
+        if self.n == 1:
+            return Estimate(value, 1, float("nan"), float("nan"))
         xx, xy, yy = (
             float(c) for c in (self.covariance_x, self.cross_covariance, self.covariance_y)
         )
-        spread = max(0.0, xx - 2 * value * xy + value * value * yy) / max(1, self.n - 1)
+        spread = max(0.0, xx - 2 * value * xy + value * value * yy) / (self.n - 1)
         half = Z_95 * spread**0.5 / abs(bottom)
         return Estimate(value, self.n, value - half, value + half)
 

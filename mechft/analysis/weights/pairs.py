@@ -21,7 +21,13 @@ BLOCK_MATRICES = ("W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out")
 _SIDE_BY_SIDE = ("W_Q", "W_K", "W_V")
 
 # Settings that change what the same weights compute; weights cannot be moved between models that differ.
-_FORWARD = ("n_heads", "act_fn", "normalization_type", "positional_embedding_type", "attn_only")
+_FORWARD = (
+    "n_heads", "n_key_value_heads", "act_fn", "normalization_type", "positional_embedding_type",
+    "attn_only", "parallel_attn_mlp", "attention_dir", "eps", "attn_scale", "use_attn_scale",
+    "scale_attn_by_inverse_layer_idx", "rotary_base", "rotary_dim", "rotary_adjacent_pairs",
+    "rope_parameters", "use_local_attn", "window_size", "attn_types", "output_logits_soft_cap",
+    "attn_scores_soft_cap", "final_rms",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,15 @@ def movable_pairs(base: ModelLike, finetuned: ModelLike) -> dict[str, WeightPair
             mine == other,
             f"Weights are mixed between models that compute the same with them; the base has {field} = "
             f"{mine!r}, the other {other!r}.",
+        )
+    ours, theirs = (dict(as_model(model).named_buffers()) for model in (base, finetuned))
+    for name in (
+        ours.keys() | theirs.keys()
+    ):  # such as rotary frequencies, which no config may mention
+        same = name in ours and name in theirs and torch.equal(ours[name], theirs[name])
+        require(
+            same,
+            f"Weights are mixed between models that compute the same with them; the buffer {name} differs.",
         )
     return pairs
 

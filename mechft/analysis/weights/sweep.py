@@ -40,7 +40,10 @@ class TaskMeter:
             'Tasks are batches by name, at least one, such as {"count a": batch}; got '
             f"{type(tasks).__name__ if tasks else 'none'}.",
         )
-        require(len(metrics) > 0, "Give at least one metric; got none.")
+        require(
+            len(metrics) > 0 and not isinstance(metrics, str),
+            f'Give a list of at least one metric, such as ["loss"]; got {metrics!r}.',
+        )
         named = [metric_function(metric) for metric in metrics]
         self.metrics = dict(named)
         require(
