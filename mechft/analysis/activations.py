@@ -76,6 +76,11 @@ def activations_of(
     _, cache = model.run_with_cache(prompt, names_filter=lambda name: name in wanted)
     found: dict[str, Tensor] = {}
     for name in hook_names:
+        require(
+            name in cache,
+            f"{name} exists, but this model does not compute it as it is configured; choose another hook "
+            "point (or, on a HookedTransformer, set_use_attn_result and the like).",
+        )
         value = cache[name]
         if value.dim() < 3 or value.shape[1] != prompt.shape[1]:
             raise ConfigError(

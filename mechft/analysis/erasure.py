@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mechft.analysis.activations import gather_activations
-from mechft.analysis.batches import Data
+from mechft.analysis.batches import Data, one_batch
 from mechft.analysis.metrics import Metric, evaluate, metric_function, summary
 from mechft.analysis.probes.controls import permuted
 from mechft.analysis.probes.erasers import (
@@ -28,7 +28,6 @@ from mechft.analysis.result import Result
 from mechft.errors import require
 from mechft.models.hook_points import ModelLike, device_of
 from mechft.statistics import mean_estimate, paired_difference
-from mechft.tasks.batch import TokenBatch
 from mechft.training.evaluation import answer_logits
 
 
@@ -56,7 +55,7 @@ def erase(
     model: ModelLike,
     train: Data,
     test: Data,
-    tasks: Mapping[str, TokenBatch],
+    tasks: Mapping[str, Data],
     target: str,
     *,
     hook_names: Sequence[str] | None = None,
@@ -108,6 +107,7 @@ def erase(
     bare, sites = sites_of(model, hook_names)
     check_editable(bare, sites)
     ProbeFitter(l2)
+    asked = {task: one_batch(data) for task, data in tasks.items()}
     features = {part: gather_activations(bare, batch, sites) for part, batch in rows_of.items()}
     truth = {part: batch.labels[target].cpu() for part, batch in rows_of.items()}
     versions: list[tuple[str, int, dict[str, Eraser]]] = []
@@ -123,7 +123,7 @@ def erase(
             )
         versions.append(("target" if draw < 0 else "control", max(draw, 0), found))
 
-    on_device = {task: batch.to(device_of(bare)) for task, batch in tasks.items()}
+    on_device = {task: batch.to(device_of(bare)) for task, batch in asked.items()}
     untouched = {task: answer_logits(bare, batch) for task, batch in on_device.items()}
     before = {t: evaluate(function, untouched[t], b, untouched[t]) for t, b in on_device.items()}
 

@@ -126,7 +126,7 @@ def learn_mask(
             scores = UnitScores(dict(zip(layout.sizes, parts, strict=True)), layout, "learned")
             mask = scores.top(int((gates > 0).sum()))
             edit.replace(mask)
-            accuracy = float(answered_right(model, revive).float().mean()) if target else 0.0
+            accuracy = float(answered_right(model, revive).double().mean()) if target else 0.0
             tried.append((accuracy, price, mask, scores))
             if target is not None and accuracy >= target:
                 break

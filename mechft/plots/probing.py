@@ -94,16 +94,18 @@ def probe_transfer(result: ProbeTransfer) -> go.Figure:
     for column, (target, other) in enumerate(panels, 1):
         here = frame[(frame["target"] == target)]
         here = here[here["fitted_on"].isin((base, other)) & here["applied_to"].isin((base, other))]
-        for (fitted, applied, readout), rows in here.groupby(
-            ["fitted_on", "applied_to", "readout"], sort=False
+        several = _sites(frame).nunique() > 1
+        for (fitted, applied, readout, site), rows in here.assign(site=_sites(here)).groupby(
+            ["fitted_on", "applied_to", "readout", "site"], sort=False
         ):
             own = fitted == applied
             suffix = ", recentred" if readout == "recentred" else ""
+            suffix += f", {site}" if several else ""
             name = f"{applied}, probe of {'its own' if own else fitted}{suffix}"
             _line(
                 made, rows, ("accuracy", "ci_low", "ci_high"), name,
                 colour(str(applied), 0 if applied == base else 1 + others.index(other)),
-                "solid" if own else "dot" if suffix else "dash", row=1, col=column,
+                "solid" if own else "dot" if readout == "recentred" else "dash", row=1, col=column,
             )  # fmt: skip
         majority = float(here["majority"].mean())
         reference_line(made, majority, row=1, col=column)
@@ -140,9 +142,14 @@ def erasure(result: Erasure) -> go.Figure:
             ]
             first = here[(here["erased"] == "target")]
             where = {"row": row, "col": column}
-            _line(made, first, ("untouched",) * 3, "untouched", GREY, "solid", **where)
-            for erased, (name, shade, dash) in looks.items():
-                for _, rows in here[here["erased"] == erased].groupby("draw"):
+            several = _sites(frame).nunique() > 1
+            for site, rows in first.groupby(_sites(first), sort=False):
+                name = f"untouched, {site}" if several else "untouched"
+                _line(made, rows, ("untouched",) * 3, name, GREY, "solid", **where)
+            for erased, (told, shade, dash) in looks.items():
+                ours = here[here["erased"] == erased].assign(site=lambda rows: _sites(rows))
+                for (_, site), rows in ours.groupby(["draw", "site"], sort=False):
+                    name = f"{told}, {site}" if several else told
                     _line(made, rows, ("value", "ci_low", "ci_high"), name, shade, dash, **where)
             if measure != "behaviour":
                 reference_line(made, float(first["majority"].mean()), **where)
@@ -157,18 +164,25 @@ def erasure(result: Erasure) -> go.Figure:
     return made
 
 
+def _sites(frame: pd.DataFrame) -> pd.Series[str]:
+    """What each row's hook point is called inside its block: lines follow one of them over the blocks."""
+    names = frame["hook"].str.replace(r"^blocks\.\d+\.", "", regex=True)
+    return names.str.removeprefix("hook_")
+
+
 def _lines(made: go.Figure, frame: pd.DataFrame, columns: tuple[str, ...], **where: Any) -> None:
     """A line for each model, control and component, the model's colour throughout."""
     models = list(dict.fromkeys(frame["model"]))
-    several = frame["component"].nunique() > 1
+    frame = frame.assign(site=_sites(frame))
+    several = frame["site"].nunique() > 1
     for (model, control, component), rows in frame.groupby(
-        ["model", "control", "component"], sort=False
+        ["model", "control", "site"], sort=False
     ):
         suffix, dash = _CONTROLS.get(str(control), ("", "solid"))
         place = models.index(model)
         name, shade = f"{model}{suffix}", colour(str(model), place)
         if several:
-            parts = list(dict.fromkeys(frame["component"]))
+            parts = list(dict.fromkeys(frame["site"]))
             name = f"{model}, {component}{suffix}"
             shade = colour("", place * len(parts) + parts.index(component))
         _line(made, rows, columns, name, shade, dash, **where)

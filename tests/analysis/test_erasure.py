@@ -214,3 +214,20 @@ def test_bad_input(make_any: Callable[..., HookedTransformer], task: PCFGTask) -
     if not is_hooked_transformer(model):
         with pytest.raises(ConfigError, match="goes on without it"):
             erase(model, batch, batch, {"x": batch}, "last", hook_names=[resid_mid(0)])
+
+
+def test_a_site_that_never_runs_is_noticed(trained: Trained) -> None:
+    """hook_result exists and is off by default: erasing there would be a silent nothing."""
+    batch = labelled_rows(trained.task, 60)
+    eraser = fit_erasers(trained, batch, "last", [resid_post(0)])[resid_post(0)]
+    with (
+        pytest.raises(ConfigError, match=r"without computing blocks\.0\.attn\.hook_result"),
+        erased(trained, {resid_post(0): eraser, "blocks.0.attn.hook_result": eraser}) as model,
+    ):
+        model(batch.prompt)
+    with pytest.raises(ConfigError, match="does not compute it as it is configured"):
+        gather_activations(trained, batch, ["blocks.0.attn.hook_result"])
+    twice = fit_erasers(trained, batch, "last", [resid_post(0)] * 2, successive=True)
+    assert torch.equal(twice[resid_post(0)].mean, eraser.mean)
+    value = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(twice[resid_post(0)](value), eraser(value))

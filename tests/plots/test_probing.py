@@ -55,7 +55,7 @@ def test_sites_of_one_block_get_lines_of_their_own(trained: Trained) -> None:
     result = probing.probe(trained, operands=["a"], hook_names=sites, **SIZES)
     figure = plot(result)
     rows = result.frame[result.frame["component"] == "z"]
-    assert list(line(figure, "small, z", "y").y) == rows["accuracy"].tolist()
+    assert list(line(figure, "small, attn.hook_z", "y").y) == rows["accuracy"].tolist()
 
 
 def test_description_length(pair: tuple[Trained, Trained]) -> None:

@@ -14,7 +14,7 @@ from mechft.models.build import build_model, clone, model_config
 from mechft.models.fused import unsupported_features
 from mechft.models.hook_points import ModelLike, as_model, device_of
 from mechft.models.weights import is_hooked_transformer
-from mechft.randomness import generator
+from mechft.randomness import derive_seed, generator
 from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def random_twin(model: ModelLike, seed: int = 0) -> HookedTransformer:
     model = as_model(model)
     parameter = next(model.parameters())
     if not unsupported_features(model) and _rebuilds(model):
-        twin = build_model(model_config(model), seed, parameter.dtype)
+        # A seed of its own: the model itself may have been drawn from this very one.
+        fresh = derive_seed(seed, "random twin")
+        twin = build_model(model_config(model), fresh, parameter.dtype)
         twin.to(device_of(model), print_details=False)
         twin.train(model.training)
         return twin
@@ -137,6 +139,10 @@ def _types(batches: Sequence[TokenBatch], type_of: TypeOf) -> Int[Tensor, "row p
     require(type_of >= 1, f"A row's type is at least its last token; got {type_of} tokens.")
     shown = torch.cat([batch.prompt for batch in batches]).cpu()
     varying = (shown != shown[0]).any(0).nonzero()[:, 0]
+    require(
+        len(varying) > 0,
+        "A control task needs rows of several types; all rows show the same prompt. Give more varied rows.",
+    )
     return shown[:, varying[-type_of:]]
 
 

@@ -98,6 +98,7 @@ def fit_erasers(
     batch = labelled(train, target)
     model = as_model(model)
     check_hook_points(model, hook_names)
+    hook_names = list(dict.fromkeys(hook_names))
     _, index = class_index((batch.labels[target] if labels is None else labels).cpu())
     require(len(index) == len(batch), f"{len(index)} labels for {len(batch)} rows.")
     if not successive:
@@ -198,30 +199,44 @@ def erased(
     Raises:
         UnknownNameError: If the model lacks a site, or positions are not known.
         ConfigError: If there is no eraser, one has another width than its site (at the first forward), or
-            a site of a TransformerBridge that can be read but not changed is named.
+            a TransformerBridge's hook_resid_mid is named, which is not the stream it goes on with; or on
+            leaving, if the model ran without computing a site.
     """
     check_positions(positions)
     model = as_model(model)
     require(bool(erasers), "Erasing needs at least one site with its eraser; got none.")
     check_hook_points(model, erasers)
     check_editable(model, erasers)
-    hooks: list[Any] = [(site, _hook(eraser, positions)) for site, eraser in erasers.items()]
+    wanted, ran = frozenset(erasers), set[str]()
+    hooks: list[Any] = [
+        (site, _hook(site, eraser, positions, ran)) for site, eraser in erasers.items()
+    ]
     with model.hooks(fwd_hooks=hooks):
         yield model
+    silent = wanted - ran
+    require(
+        not ran or not silent,  # no forward at all is the caller's affair
+        f"The model ran without computing {', '.join(sorted(silent))}, so nothing was erased there; choose "
+        "another hook point.",
+    )
 
 
 def check_editable(model: HookedTransformer, sites: Mapping[str, Any] | Sequence[str]) -> None:
-    """Raise ConfigError for a site whose value a TransformerBridge shows but does not use."""
+    """Raise ConfigError for a site of the stream that a TransformerBridge shows but goes on without."""
     for site in sites:
         require(
             is_hooked_transformer(model) or not site.endswith("hook_resid_mid"),
             f"A TransformerBridge shows {site} but goes on without it, so that erasing there changes "
-            "nothing. Erase hook_attn_out, hook_resid_pre or hook_resid_post instead.",
+            "what the MLP reads and not the stream. Erase hook_attn_out, hook_resid_pre or "
+            "hook_resid_post instead.",
         )
 
 
-def _hook(eraser: Eraser, positions: ErasedPositions) -> Callable[..., Tensor]:
+def _hook(
+    site: str, eraser: Eraser, positions: ErasedPositions, ran: set[str]
+) -> Callable[..., Tensor]:
     def erase(value: Tensor, hook: Any) -> Tensor:
+        ran.add(site)
         if value[0, 0].numel() != len(eraser.mean):
             raise ConfigError(
                 f"This eraser acts on width {len(eraser.mean)}; {hook.name} has shape "

@@ -33,11 +33,13 @@ def loss_gradients(model: HookedTransformer, data: Data) -> tuple[float, dict[st
     batch = one_batch(data)
     total: dict[str, Tensor] = {}
     loss = 0.0
-    for gradients, part in _passes(model, batch, _CHUNK, share=1 / len(batch)):
+    # Each pass is scaled by its own size and not the batch's, or half precision would lose small gradients.
+    for gradients, part in _passes(model, batch, _CHUNK, share=1 / _CHUNK):
         loss += part
         for name, gradient in gradients.items():
             total[name] = total[name] + gradient if name in total else gradient
-    return loss, total
+    scale = _CHUNK / len(batch)
+    return loss * scale, {name: gradient * scale for name, gradient in total.items()}
 
 
 def row_gradients(model: HookedTransformer, data: Data) -> Iterator[dict[str, Tensor]]:

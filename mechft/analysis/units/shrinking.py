@@ -56,7 +56,7 @@ def shrink_mask(
         if order is not None:
             edit.layout.check_same(order.layout)
         edit.replace(mask)
-        before = float(answered_right(model, batch).float().mean())
+        before = float(answered_right(model, batch).double().mean())
         require(
             before >= target,
             f"Shrinking keeps a target that is reached; the target is {target:.1%} and the mask of "
@@ -81,7 +81,7 @@ def shrink(
         left = []
         for single in singles:
             edit.replace(mask - single)
-            if float(answered_right(model, batch).float().mean()) >= target:
+            if float(answered_right(model, batch).double().mean()) >= target:
                 mask = mask - single
             else:
                 left.append(single)
