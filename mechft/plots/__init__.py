@@ -33,6 +33,7 @@ _FIGURES = {
     "AttentionMass": "attention.attention_mass",
     "AttentionMaps": "attention.attention_maps",
     "Revival": "training.revival",
+    "Diagnosis": "diagnosis.diagnosis",
     "Trained": "training.history",
 }
 """For each kind of result, the function that draws it."""

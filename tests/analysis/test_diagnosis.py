@@ -25,6 +25,7 @@ from mechft.analysis.votes import (
 from mechft.analysis.weight_diff import diff_weights
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import build_model, clone, model_config
+from mechft.plots import plot
 from mechft.randomness import generator
 from mechft.training.recipes import reverse_finetune, scratch_finetune
 from mechft.training.trained import Trained, load
@@ -95,6 +96,8 @@ def test_a_planted_wrapper_is_found(
     assert found.verdict == "wrapped", str(found)
     votes = found.frame.set_index("tool")["finding"]
     assert (votes[["pruning", "revival", "patching"]] == "wrapped").all()
+    (bars,) = [trace for trace in plot(found).data if trace.type == "bar"]
+    assert dict(zip(bars.y, bars.x, strict=True))["pruning"] == 1
     assert "damaged" not in set(votes)
 
 

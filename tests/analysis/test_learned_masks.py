@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from mechft.analysis.learned_masks import learn_mask
 from mechft.analysis.units.editing import pruned
-from mechft.analysis.units.gate_training import gate_slopes
+from mechft.analysis.units.gate_training import _START, gate_slopes, train_gates
 from mechft.analysis.units.gates import chance_of_removal, location_of, mean_gate, sampled_gates
 from mechft.analysis.units.gradients import loss_gradients
 from mechft.analysis.units.layout import unit_layout
@@ -236,3 +236,23 @@ def test_what_is_refused(
     batch = task.query("C", "a").sample(5, generator(0))
     with pytest.raises(Exception, match=message):
         learn_mask(make_model(), batch, **({"tasks": {"a": batch}} | settings))
+
+
+def test_rows_to_keep_move_the_gates_too(make_model: Make, task: PCFGTask) -> None:
+    """Adam's first step goes by the sign of the slope alone: that of both losses together."""
+    model, rows = make_model(), [task.query("C", o).sample(20, generator(0, o)) for o in "ab"]
+    layout = unit_layout(model)
+    start = location_of(_START)
+    with editing(model, layout, None) as edit:
+        found, _ = train_gates(
+            edit, model, *rows, l0=0.0, steps=1, learning_rate=0.1, batch_size=20, seed=0
+        )
+        drawn = sampled_gates(torch.full((len(layout),), start), generator(0, "learn_mask"))
+        parts = drawn.split(list(layout.sizes.values()))
+        edit.blend(dict(zip(layout.sizes, parts, strict=True)))
+        revive, keep = (gate_slopes(edit, loss_gradients(model, part)[1]) for part in rows)
+    moved, both = (found.detach() - start).sign(), revive + keep
+    clear = both.abs() > 1e-3 * both.abs().max()
+    assert int(clear.sum()) > 50
+    assert torch.equal(moved[clear], -both[clear].sign())
+    assert int((revive.sign() != both.sign())[clear].sum()) >= 3  # keep has a say
