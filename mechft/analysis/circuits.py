@@ -31,7 +31,8 @@ class CircuitDiff(Result):
     Columns: model, block, head, key_value_head (the one it shares, with grouped queries), circuit ("QK"
     or "OV"), change (Frobenius norm of the difference), base_norm, relative_change (NaN where the base's
     circuit is 0), cosine (NaN where either is 0), effective_rank (of the difference; at most twice
-    d_head), base_effective_rank. No intervals: exact functions of the weights.
+    d_head; NaN where it is within rounding), base_effective_rank. No intervals: exact functions of the
+    weights.
     """
 
 
@@ -65,7 +66,10 @@ def diff_circuits(base: ModelLike, finetuned: ModelLike, *, name: str = "finetun
             first, second = (
                 _factors(_weight(pairs, block, kind), queries) for kind in (left, right)
             )
-            for head, numbers in enumerate(compare_products(*first, *second)):
+            stored = _weight(pairs, block, left).before.dtype
+            rounding = torch.finfo(stored).eps / 2
+            compared = compare_products(*first, *second, rounding=rounding)
+            for head, numbers in enumerate(compared):
                 place = {"model": name, "block": block, "head": head}
                 rows.append(
                     place | {"key_value_head": head // groups, "circuit": circuit} | numbers
@@ -76,13 +80,19 @@ def diff_circuits(base: ModelLike, finetuned: ModelLike, *, name: str = "finetun
 
 
 def compare_products(
-    left: Factors, left_after: Factors, right: Factors, right_after: Factors
+    left: Factors,
+    left_after: Factors,
+    right: Factors,
+    right_after: Factors,
+    *,
+    rounding: float = 0.0,
 ) -> list[dict[str, float]]:
     """Compare left @ rightᵀ with left_after @ right_afterᵀ, head by head, through their factors.
 
     The difference is Δleft right_afterᵀ + left Δrightᵀ: written so, equal factors give exactly 0 and a
     small change loses no digits. With both sides' QR its singular values are those of a product of two
-    triangles.
+    triangles. A change no larger than a few roundings (``rounding``, relative) of the factors can make has
+    no rank of its own: its effective rank is NaN.
     """
     change = _product(
         torch.cat([left_after - left, left], -1),
@@ -91,6 +101,8 @@ def compare_products(
     before, after = _product(left, right), _product(left_after, right_after)
     inner = ((left.mT @ left_after) * (right.mT @ right_after)).sum((-1, -2))
     norms = [x.square().sum((-1, -2)).sqrt().tolist() for x in (change, before, after)]
+    sizes = [x.square().sum((-1, -2)).sqrt() for x in (left, right, left_after, right_after)]
+    noise = (8 * rounding * (sizes[0] * sizes[1] + sizes[2] * sizes[3])).tolist()
     spectra = [torch.linalg.svdvals(x).cpu() for x in (change, before)]
     found = []
     for head, (moved, was, now) in enumerate(zip(*norms, strict=True)):
@@ -102,7 +114,9 @@ def compare_products(
                 "base_norm": was,
                 "relative_change": moved / was if was else math.nan,
                 "cosine": 1.0 if product and not moved else cosine,
-                "effective_rank": effective_rank_of(spectra[0][head]),
+                "effective_rank": (
+                    math.nan if moved <= noise[head] else effective_rank_of(spectra[0][head])
+                ),
                 "base_effective_rank": effective_rank_of(spectra[1][head]),
             }
         )

@@ -84,6 +84,7 @@ def test_a_rotation_inside_a_head_is_no_change(make_any: MakeAny) -> None:
     frame = diff_circuits(model, other).frame.query("circuit == 'QK' and block == 1")
     assert frame["relative_change"].max() < 1e-12
     assert frame["cosine"].tolist() == pytest.approx([1] * len(frame))
+    assert frame["effective_rank"].isna().all()  # rounding is no change, and has no rank
 
 
 @pytest.mark.parametrize(("width", "inner"), [(30, 3), (6, 5)])

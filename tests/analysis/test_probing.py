@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mechft.analysis.activations import gather_activations
+from mechft.analysis.probes.adamw import fit_adamw
 from mechft.analysis.probes.fitting import ProbeFitter
 from mechft.analysis.probes.linear_probes import LinearProbes
 from mechft.analysis.probing import probe
@@ -233,3 +234,28 @@ def test_fitter_refuses_what_does_not_fit() -> None:
         probes["their"]
     with pytest.raises(ConfigError, match="width 20; got 12"):
         probes.predict({"there": features["absent"]})
+
+
+def test_the_papers_schedule_against_a_plain_loop() -> None:
+    """AdamW from zero weights, the rate divided by 10 after a half, three quarters and seven eighths."""
+    steps, draws = 40, generator(0, "data")
+    features, index = (
+        torch.randn(150, 5, generator=draws),
+        torch.randint(3, (150,), generator=draws),
+    )
+    weight, bias, mean, std = fit_adamw({"x": features}, index, 3, steps=steps, seed=7)["x"]
+    inputs = (features - mean) / std
+    slow = torch.nn.Linear(5, 3)
+    torch.nn.init.zeros_(slow.weight)
+    torch.nn.init.zeros_(slow.bias)
+    optimizer = torch.optim.AdamW(slow.parameters(), lr=1e-3)
+    batches = generator(7, "probe", "mini-batches")
+    for step in range(steps):
+        passed = sum(step >= drop for drop in (20, 30, 35))
+        optimizer.param_groups[0]["lr"] = 1e-3 / 10**passed
+        rows = torch.randint(150, (96,), generator=batches)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(slow(inputs[rows]), index[rows]).backward()
+        optimizer.step()
+    torch.testing.assert_close(weight, slow.weight.detach().T, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(bias, slow.bias.detach(), rtol=1e-4, atol=1e-6)
