@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from mechft.analysis.interventions.ablation_values import (
-    ablation_values,
-    described,
-    named_tasks,
-    paired_change,
-    site_sets,
-)
+from mechft.analysis.batches import named_tasks
+from mechft.analysis.interventions.ablation_values import ablation_values, described, paired_change
 from mechft.analysis.interventions.edits import intervened
 from mechft.analysis.interventions.replacements import (
     Kind,
-    SiteSet,
     Values,
     ablating,
     check_kinds,
@@ -28,7 +22,7 @@ from mechft.analysis.interventions.replacements import (
     partners,
     values_at,
 )
-from mechft.analysis.interventions.sites import Component, Site, check_sites
+from mechft.analysis.interventions.sites import Component, Site, SiteSet, check_sites, site_sets
 from mechft.analysis.metrics import Metric, metric_function, summary
 from mechft.analysis.result import Result
 from mechft.errors import require, unknown_name

@@ -6,15 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mechft.analysis.interventions.ablation_values import (
-    ablation_values,
-    described,
-    named_tasks,
-    paired_change,
-    site_sets,
-)
-from mechft.analysis.interventions.replacements import Kind, SiteSet
-from mechft.analysis.interventions.sites import Component, Site
+from mechft.analysis.batches import named_tasks
+from mechft.analysis.interventions.ablation_values import ablation_values, described, paired_change
+from mechft.analysis.interventions.replacements import Kind
+from mechft.analysis.interventions.sites import Component, Site, SiteSet, site_sets
 from mechft.analysis.metrics import Metric, metric_function
 from mechft.analysis.result import Result
 from mechft.models.hook_points import ModelLike, as_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from mechft.errors import ConfigError, require
 from mechft.tasks.batch import TokenBatch, concatenate
@@ -42,3 +42,8 @@ def one_batch(data: Data) -> TokenBatch:
         ConfigError: As ``each_batch``, or if the batches differ in shape.
     """
     return concatenate(each_batch(data))
+
+
+def named_tasks(tasks: Mapping[str, TokenBatch] | TokenBatch) -> dict[str, TokenBatch]:
+    """Tasks by name; a single batch is called "task"."""
+    return {"task": tasks} if isinstance(tasks, TokenBatch) else dict(tasks)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mechft.analysis.batches import Data, one_batch
-from mechft.analysis.pruning import accuracy_columns, answered_right
+from mechft.analysis.pruning import accuracy_columns
 from mechft.analysis.result import Result
 from mechft.analysis.units.gate_training import train_gates
 from mechft.analysis.units.layout import unit_layout
@@ -26,6 +26,7 @@ from mechft.analysis.units.shrinking import shrink
 from mechft.analysis.units.weight_edit import editing
 from mechft.errors import require
 from mechft.models.hook_points import ModelLike, as_model
+from mechft.training.evaluation import accuracy, answered_right
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,12 +127,12 @@ def learn_mask(
             scores = UnitScores(dict(zip(layout.sizes, parts, strict=True)), layout, "learned")
             mask = scores.top(int((gates > 0).sum()))
             edit.replace(mask)
-            accuracy = float(answered_right(model, revive).double().mean()) if target else 0.0
-            tried.append((accuracy, price, mask, scores))
-            if target is not None and accuracy >= target:
+            share = 0.0 if target is None else accuracy(model, revive).value
+            tried.append((share, price, mask, scores))
+            if target is not None and share >= target:
                 break
-        accuracy, price, mask, scores = max(tried, key=lambda one: (one[0], one[1]))
-        reached = None if target is None else accuracy >= target
+        share, price, mask, scores = max(tried, key=lambda one: (one[0], one[1]))
+        reached = None if target is None else share >= target
         if reached:
             mask = shrink(edit, model, mask, revive, target or 0.0, scores)
         size = len(mask)

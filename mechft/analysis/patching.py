@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechft.analysis.interventions.ablation_values import named_tasks, site_sets
+from mechft.analysis.batches import named_tasks
 from mechft.analysis.interventions.patches import (
     check_shapes,
     check_subspace,
@@ -25,8 +25,7 @@ from mechft.analysis.interventions.patches import (
     patches,
     self_check,
 )
-from mechft.analysis.interventions.replacements import SiteSet
-from mechft.analysis.interventions.sites import Component, Site, check_sites
+from mechft.analysis.interventions.sites import Component, Site, SiteSet, check_sites, site_sets
 from mechft.analysis.interventions.sweeps import sweep
 from mechft.analysis.metrics import Metric, metric_function, summary
 from mechft.analysis.result import Result
@@ -131,8 +130,8 @@ def patch_across(
         base, finetuned: Models with the same blocks, heads and widths.
         tasks: Rows to measure on, by name, or one batch.
         sites: Components (each block's, or each head of it), sites, and sets of sites that are patched
-            together. A readout (the donor's final norm
-            and unembedding on the receiver's last residual stream) is always measured beside them.
+            together. A readout (the donor's final norm and unembedding on the receiver's last residual
+            stream) is always measured beside them.
         positions: Patch these positions one at a time (negative from the prompt's end) instead of all
             together; for the components named, not for sites, which have their own.
         directions: Whose activations go into whom.

@@ -24,14 +24,12 @@ from mechft.analysis.units.weight_edit import editing
 from mechft.errors import require, unknown_name
 from mechft.models.hook_points import ModelLike, as_model
 from mechft.statistics import proportion
-from mechft.tasks.batch import TokenBatch
-from mechft.training.evaluation import predictions
+from mechft.training.evaluation import answered_right
 
 __all__ = ["PruneCurve", "gradient_times_weight", "prune_curve", "random_scores"]
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformer_lens import HookedTransformer
 
 DEFAULT_COUNTS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
 Hits = Bool[Tensor, "draw row"]
@@ -220,11 +218,6 @@ def prune_curve(
         ]
     )
     return PruneCurve(frame, {(name, score): order for score, order in ranked.items()}, hits)
-
-
-def answered_right(model: HookedTransformer, batch: TokenBatch) -> Bool[Tensor, " row"]:
-    """Which rows a model answers right."""
-    return predictions(model, batch).cpu() == batch.answer.cpu()
 
 
 def accuracy_columns(hits: Hits, score: str) -> dict[str, float | int | str]:

@@ -46,11 +46,7 @@ def probes(result: ProbeResult) -> go.Figure:
         majority = here.loc[here["control"] == "none", "majority"].mean()
         reference_line(made, majority, row=1, col=column)
         _note(made, "commonest class", majority, here, row=1, col=column)
-    legend_once(made)
-    accuracy_axis(made)
-    made.update_xaxes(title="block", dtick=1)
-    made.update_yaxes(title=f"held-out probe accuracy ({count_label(frame)})", col=1)
-    return made
+    return _by_block(made, frame)
 
 
 def description_length(result: DescriptionLength) -> go.Figure:
@@ -110,11 +106,7 @@ def probe_transfer(result: ProbeTransfer) -> go.Figure:
         majority = float(here["majority"].mean())
         reference_line(made, majority, row=1, col=column)
         _note(made, "commonest class", majority, here, row=1, col=column)
-    legend_once(made)
-    accuracy_axis(made)
-    made.update_xaxes(title="block", dtick=1)
-    made.update_yaxes(title=f"held-out probe accuracy ({count_label(frame)})", col=1)
-    return made
+    return _by_block(made, frame)
 
 
 def erasure(result: Erasure) -> go.Figure:
@@ -212,3 +204,12 @@ def _note(
         text=text, x=float(frame["block"].min()), y=y, yshift=shift, showarrow=False,
         xanchor="left", font={"color": GREY, "size": 11}, **where,
     )  # fmt: skip
+
+
+def _by_block(made: go.Figure, frame: pd.DataFrame) -> go.Figure:
+    """Panels of held-out accuracy over blocks, once everything is drawn."""
+    legend_once(made)
+    accuracy_axis(made)
+    made.update_xaxes(title="block", dtick=1)
+    made.update_yaxes(title=f"held-out probe accuracy ({count_label(frame)})", col=1)
+    return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +21,7 @@ from mechft.tasks.batch import TokenBatch
 from mechft.tasks.pcfg import PCFGTask
 from mechft.training.evaluation import accuracy, answer_logits
 from mechft.training.trained import Trained
+from tests.analysis.twins import answered_by, bits, same
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -32,19 +32,6 @@ MakeAny = Callable[..., "HookedTransformer"]
 @pytest.fixture
 def batch(task: PCFGTask) -> TokenBatch:
     return task.query("C", "a").sample(150, generator(0))
-
-
-def answered_by(model: HookedTransformer, batch: TokenBatch) -> TokenBatch:
-    """The same rows with this model's answers as the right ones."""
-    return replace(batch, answer=answer_logits(model, batch).argmax(-1))
-
-
-def bits(model: HookedTransformer) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in model.parameters()]
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_the_ends_are_the_models_themselves(make_any: MakeAny, batch: TokenBatch) -> None:

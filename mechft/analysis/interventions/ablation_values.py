@@ -11,7 +11,6 @@ from torch import Tensor
 from mechft.analysis.interventions.edits import Edits
 from mechft.analysis.interventions.replacements import (
     Kind,
-    SiteSet,
     Values,
     ablating,
     check_kinds,
@@ -20,9 +19,9 @@ from mechft.analysis.interventions.replacements import (
     partners,
     values_at,
 )
-from mechft.analysis.interventions.sites import Component, Site, all_sites, check_sites
+from mechft.analysis.interventions.sites import SiteSet
 from mechft.analysis.interventions.sweeps import SweepValues, sweep
-from mechft.errors import ConfigError, require, unknown_name
+from mechft.errors import require, unknown_name
 from mechft.statistics import Estimate, mean_estimate, paired_difference
 from mechft.tasks.batch import TokenBatch
 
@@ -73,50 +72,6 @@ def ablation_values(
 
             found.append((task, kind, sweep(model, batch, cells, metrics)))
     return found
-
-
-def site_sets(
-    model: HookedTransformer,
-    sites: Component | Sequence[Component | Site | SiteSet],
-    tasks: Mapping[str, TokenBatch],
-    positions: Sequence[int] | None = None,
-) -> dict[str, tuple[Site, ...]]:
-    """Sets of sites by name, once it is sure that the model and all prompts have them.
-
-    Args:
-        model: The model.
-        sites: Components (each site of it alone), sites, and sets of sites.
-        tasks: The rows they will be used on.
-        positions: For the components: one site for each of these positions.
-    """
-    if not tasks:
-        raise ConfigError("A sweep needs at least one task; got none.")
-    sets: list[tuple[Site, ...]] = []
-    for one in [sites] if isinstance(sites, str) else sites:
-        if isinstance(one, str):
-            sets += [(site,) for site in all_sites(model, one, positions=positions)]
-        else:
-            sets.append((one,) if isinstance(one, Site) else tuple(one))
-    require(bool(sets), "A sweep needs at least one site; got none.")
-    for batch in tasks.values():
-        require(len(batch) > 0, "A batch needs at least one row; got none.")
-        length = batch.prompt.shape[1]
-        for group in sets:
-            check_sites(model, group, length)
-        # Two names of one place (the last, −1) are the same site.
-        places = [
-            frozenset((s.hook, s.index, s.position and s.position % length) for s in group)
-            for group in sets
-        ]
-        twice = len(set(places)) < len(places)
-        twice = twice or any(len(p) < len(g) for p, g in zip(places, sets, strict=True))
-        require(not twice, "A site is given twice in a set, or the same set twice; give each once.")
-    return {" + ".join(site.label for site in group): group for group in sets}
-
-
-def named_tasks(tasks: Mapping[str, TokenBatch] | TokenBatch) -> dict[str, TokenBatch]:
-    """Tasks by name; a single batch is called "task"."""
-    return {"task": tasks} if isinstance(tasks, TokenBatch) else dict(tasks)
 
 
 def described(name: str, sites: SiteSet) -> dict[str, Any]:

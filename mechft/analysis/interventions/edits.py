@@ -108,9 +108,8 @@ def intervened(model: HookedTransformer, edits: Edits) -> Iterator[HookedTransfo
     does: at the attention's output, by as much.
     """
     hooks: list[Any] = []
-    for name in sorted(
-        edits, key=place_of
-    ):  # in the block's order, whatever order they are given in
+    # In the block's order, whatever order they are given in.
+    for name in sorted(edits, key=place_of):
         change = edits[name]
         if component_of(name) == "resid_mid" and not is_hooked_transformer(model):
             hooks += _through_attention(block_of(name), change)

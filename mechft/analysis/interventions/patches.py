@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mechft.analysis.activations import chunks
 from mechft.analysis.interventions.edits import Edits, New, edits_for, from_rows
-from mechft.analysis.interventions.replacements import SiteSet
-from mechft.analysis.interventions.sites import Site
+from mechft.analysis.interventions.sites import Site, SiteSet
 from mechft.analysis.interventions.sweeps import Runner
 from mechft.analysis.logit_lens import lens_logits
 from mechft.analysis.metrics import MetricFunction, evaluate

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mechft.analysis.activations import chunks
 from mechft.analysis.interventions.edits import Edits, New, constant, edits_for, from_rows, zero
-from mechft.analysis.interventions.sites import Site
+from mechft.analysis.interventions.sites import SiteSet
 from mechft.errors import require, unknown_name
 from mechft.models.hook_points import device_of
 from mechft.randomness import generator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Kind = Literal["zero", "mean", "resample"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """zero: nothing. mean: the mean over reference rows, position by position. resample: another row's value."""
-SiteSet = Sequence[Site]
 Values = Mapping[str, Tensor]
 """By hook point: Float["pos ..."] (means) or Float["row pos ..."]."""
 

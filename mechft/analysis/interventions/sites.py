@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from mechft.errors import ConfigError, unknown_name
+from mechft.errors import ConfigError, require, unknown_name
 from mechft.models.hook_points import (
     attention_out,
     head_output,
@@ -16,6 +16,7 @@ from mechft.models.hook_points import (
     resid_post,
     resid_pre,
 )
+from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -76,6 +77,10 @@ class Site:
         return f"{self.component} {unit}{where}"
 
 
+SiteSet = Sequence[Site]
+"""Sites that are changed together."""
+
+
 def all_sites(
     model: HookedTransformer,
     component: Component,
@@ -134,3 +139,42 @@ def check_sites(model: HookedTransformer, sites: Sequence[Site], length: int | N
             )
         if site.hook not in model.hook_dict:
             raise unknown_name("hook point", site.hook, model.hook_dict)
+
+
+def site_sets(
+    model: HookedTransformer,
+    sites: Component | Sequence[Component | Site | SiteSet],
+    tasks: Mapping[str, TokenBatch],
+    positions: Sequence[int] | None = None,
+) -> dict[str, tuple[Site, ...]]:
+    """Sets of sites by name, once it is sure that the model and all prompts have them.
+
+    Args:
+        model: The model.
+        sites: Components (each site of it alone), sites, and sets of sites.
+        tasks: The rows they will be used on.
+        positions: For the components: one site for each of these positions.
+    """
+    if not tasks:
+        raise ConfigError("A sweep needs at least one task; got none.")
+    sets: list[tuple[Site, ...]] = []
+    for one in [sites] if isinstance(sites, str) else sites:
+        if isinstance(one, str):
+            sets += [(site,) for site in all_sites(model, one, positions=positions)]
+        else:
+            sets.append((one,) if isinstance(one, Site) else tuple(one))
+    require(bool(sets), "A sweep needs at least one site; got none.")
+    for batch in tasks.values():
+        require(len(batch) > 0, "A batch needs at least one row; got none.")
+        length = batch.prompt.shape[1]
+        for group in sets:
+            check_sites(model, group, length)
+        # Two names of one place (the last, −1) are the same site.
+        places = [
+            frozenset((s.hook, s.index, s.position and s.position % length) for s in group)
+            for group in sets
+        ]
+        twice = len(set(places)) < len(places)
+        twice = twice or any(len(p) < len(g) for p, g in zip(places, sets, strict=True))
+        require(not twice, "A site is given twice in a set, or the same set twice; give each once.")
+    return {" + ".join(site.label for site in group): group for group in sets}

@@ -28,9 +28,8 @@ from mechft.tasks.batch import TokenBatch
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-_START = (
-    0.005  # chance of removal before training: a few units of some thousand, so nothing is hurt
-)
+# Chance of removal before training: a few units of some thousand, so nothing is hurt.
+_START = 0.005
 
 
 def train_gates(

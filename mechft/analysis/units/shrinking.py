@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mechft.analysis.batches import Data, one_batch
-from mechft.analysis.pruning import answered_right
 from mechft.analysis.units.layout import unit_layout
 from mechft.analysis.units.masks import UnitMask
 from mechft.analysis.units.ranking import Mode, replacement_model
@@ -14,6 +13,7 @@ from mechft.analysis.units.weight_edit import WeightEdit, editing
 from mechft.errors import require
 from mechft.models.hook_points import ModelLike, as_model
 from mechft.tasks.batch import TokenBatch
+from mechft.training.evaluation import accuracy
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -56,7 +56,7 @@ def shrink_mask(
         if order is not None:
             edit.layout.check_same(order.layout)
         edit.replace(mask)
-        before = float(answered_right(model, batch).double().mean())
+        before = accuracy(model, batch).value
         require(
             before >= target,
             f"Shrinking keeps a target that is reached; the target is {target:.1%} and the mask of "
@@ -81,7 +81,7 @@ def shrink(
         left = []
         for single in singles:
             edit.replace(mask - single)
-            if float(answered_right(model, batch).double().mean()) >= target:
+            if accuracy(model, batch).value >= target:
                 mask = mask - single
             else:
                 left.append(single)
