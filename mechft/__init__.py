@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from mechft.analysis.units.scores import gradient_times_weight as gradient_times_weight
     from mechft.analysis.units.scores import random_scores as random_scores
     from mechft.models.bundled import manifest as manifest
+    from mechft.models.channels import channel as channel
+    from mechft.models.channels import residual_labels as residual_labels
+    from mechft.models.compiled import CompiledProgram as CompiledProgram
     from mechft.models.fused import fused_logits as fused_logits
+    from mechft.models.tracr import compile_program as compile_program
     from mechft.plots import plot as plot
     from mechft.randomness import generator as generator
     from mechft.shortcuts.ablation import ablate_heads as ablate_heads
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from mechft.shortcuts.attention import attention_maps as attention_maps
     from mechft.shortcuts.attention import diff_attention as diff_attention
     from mechft.shortcuts.diagnosis import diagnose as diagnose
+    from mechft.shortcuts.neurons import neuron_maps as neuron_maps
     from mechft.shortcuts.patching import patch_across as patch_across
     from mechft.shortcuts.probing import description_length as description_length
     from mechft.shortcuts.probing import erase as erase
@@ -49,8 +54,14 @@ if TYPE_CHECKING:
     from mechft.tasks.correlation import Correlation as Correlation
     from mechft.tasks.pcfg import PCFGTask as PCFGTask
     from mechft.tasks.pcfg_config import PCFGConfig as PCFGConfig
+    from mechft.tasks.program_config import ProgramConfig as ProgramConfig
+    from mechft.tasks.programs import ProgramTask as ProgramTask
+    from mechft.training.compiled import compile_task as compile_task
+    from mechft.training.densify import densify as densify
     from mechft.training.evaluation import accuracy as accuracy
     from mechft.training.evaluation import predictions as predictions
+    from mechft.training.many import finetune_many as finetune_many
+    from mechft.training.many import reverse_finetune_many as reverse_finetune_many
     from mechft.training.recipes import finetune as finetune
     from mechft.training.recipes import pretrain as pretrain
     from mechft.training.recipes import reverse_finetune as reverse_finetune
@@ -66,6 +77,8 @@ _PUBLIC = {
     # tasks: what models are asked
     "PCFGConfig": "tasks.pcfg_config",
     "PCFGTask": "tasks.pcfg",
+    "ProgramConfig": "tasks.program_config",
+    "ProgramTask": "tasks.programs",
     "Correlation": "tasks.correlation",
     "Contrast": "tasks.contrast",
     # models: loading, saving, the fast forward
@@ -73,12 +86,21 @@ _PUBLIC = {
     "save": "training.trained",
     "manifest": "models.bundled",
     "fused_logits": "models.fused",
+    # compiled programs, whose every channel has a name
+    "compile_program": "models.tracr",
+    "CompiledProgram": "models.compiled",
+    "residual_labels": "models.channels",
+    "channel": "models.channels",
     "generator": "randomness",
     # training: recipes and measuring
     "Trained": "training.trained",
     "pretrain": "training.recipes",
+    "compile_task": "training.compiled",
+    "densify": "training.densify",
     "finetune": "training.recipes",
+    "finetune_many": "training.many",
     "reverse_finetune": "training.recipes",
+    "reverse_finetune_many": "training.many",
     "scratch": "training.recipes",
     "scratch_finetune": "training.recipes",
     "accuracy": "training.evaluation",
@@ -116,6 +138,7 @@ _PUBLIC = {
     "logit_lens": "shortcuts.activations",
     "diff_attention": "shortcuts.attention",
     "attention_maps": "shortcuts.attention",
+    "neuron_maps": "shortcuts.neurons",
     # what comes back, and the verdict
     "revival": "analysis.revival",
     "diagnose": "shortcuts.diagnosis",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from mechft.errors import MechftError
+from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import DemoConfig
+from mechft.experiments.tracr_config import TracrConfig, TracrCounterConfig, TracrMaxConfig
 from mechft.experiments.zoo_config import ZooConfig
 
 
@@ -27,7 +30,12 @@ Zoo = Annotated[
     | Annotated[ZooList, tyro.conf.subcommand("list")],
     tyro.conf.subcommand("zoo", description="Bundled models: list them, or train them anew."),
 ]
-Command = Annotated[DemoConfig, tyro.conf.subcommand("demo")] | Zoo
+Reproduce = Annotated[
+    Annotated[TracrCounterConfig, tyro.conf.subcommand("tracr-counter")]
+    | Annotated[TracrMaxConfig, tyro.conf.subcommand("tracr-max")],
+    tyro.conf.subcommand("reproduce", description="The paper's experiments, with its claims checked."),
+]
+Command = Annotated[DemoConfig, tyro.conf.subcommand("demo")] | Reproduce | Zoo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if isinstance(command, DemoConfig):
             _demo(command)
+        elif isinstance(command, TracrConfig):
+            _reproduce(command)
         elif isinstance(command, ZooConfig):
             _zoo_build(command)
         else:
@@ -61,11 +71,24 @@ def _demo(config: DemoConfig) -> None:
     from mechft.report.demo import write_demo_report
 
     result = run_demo(config)
-    path = write_demo_report(result)
+    _conclude(result.checks, write_demo_report(result))
+
+
+def _reproduce(config: TracrConfig) -> None:
+    print("Loading (importing TransformerLens takes some seconds) …", flush=True)
+    from mechft.experiments.tracr import run_tracr
+    from mechft.report.tracr import write_tracr_report
+
+    result = run_tracr(config)
+    _conclude(result.checks, write_tracr_report(result))
+
+
+def _conclude(checks: Iterable[Check], report: Path) -> None:
+    marks = {True: "✓", False: "✗", None: "?"}
     print()
-    for check in result.checks:
-        print(f"{'✓' if check.holds else '✗'} {check.claim}\n    {check.evidence}")
-    print(f"\nReport: {path.resolve()}")
+    for check in checks:
+        print(f"{marks[check.holds]} {check.claim}\n    {check.evidence}")
+    print(f"\nReport: {report.resolve()}")
 
 
 def _zoo_build(config: ZooConfig) -> None:
@@ -80,8 +103,13 @@ def _zoo_list() -> None:
 
     for name, entry in manifest().items():
         accuracies = "  ".join(f"{q} {a:.0%}" for q, a in entry["accuracy"].items())
-        prior = ", ".join(f"{p:g}" for p in entry["task"]["operand_prior"])
-        print(f"{name}\n    P(a, b, c) = ({prior}); {entry['steps']} steps; {accuracies}")
+        task = entry["task"]
+        if task["kind"] == "program":
+            made = f"compiled by Tracr for strings of {task['length']} letters"
+        else:
+            prior = ", ".join(f"{p:g}" for p in task["operand_prior"])
+            made = f"P(a, b, c) = ({prior}); {entry['steps']} steps"
+        print(f"{name}\n    {made}; {accuracies}")
 
 
 if __name__ == "__main__":

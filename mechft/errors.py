@@ -30,7 +30,15 @@ class OutputExistsError(MechftError, FileExistsError):
 
 
 class TrainingDivergedError(MechftError):
-    """The loss stopped being finite."""
+    """The loss stopped being finite.
+
+    Attributes:
+        step: The step that could not be taken.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class PatchingError(MechftError):

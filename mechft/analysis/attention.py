@@ -14,12 +14,14 @@ from torch import Tensor
 from mechft.analysis.batches import Data
 from mechft.analysis.result import Result
 from mechft.analysis.streaming.attention_patterns import (
+    KeysOf,
     Query,
     Tokens,
     attention_chunks,
     check_models,
     key_groups,
     key_masks,
+    own_masks,
     patterns,
 )
 from mechft.analysis.streaming.means import MeanFitter, Means, finite_float64
@@ -79,6 +81,7 @@ def diff_attention(
     *,
     tokens: Tokens | None = None,
     key_positions: Mapping[str, Sequence[int]] | None = None,
+    keys_of: Mapping[str, KeysOf] | None = None,
     query: Query = "answer",
     name: str = "finetuned",
 ) -> AttentionDiff:
@@ -89,8 +92,10 @@ def diff_attention(
         data: Rows; the prompts are shown.
         tokens: Tokens whose share of the attention is measured: ``{"a": [0]}``, or ``[0, 1]``.
         key_positions: Places whose share is measured, from the prompt's end where negative: ``{"SOS": [0]}``.
+        keys_of: Keys that differ from row to row: for each name a function that is given some of the rows
+            and says which keys count, Bool["row key"].
         query: "answer": attention from the position whose next token is the answer. "all": the mean over
-            all positions of the prompt, the first of which can only look at itself.
+            all positions of the prompt (a causal model's first can only look at itself).
         name: What the frames call the fine-tuned model; the base is called "base".
 
     Raises:
@@ -105,10 +110,12 @@ def diff_attention(
     require(name != "base", 'The fine-tuned model cannot be called "base" beside the base.')
     check_models({"base": base, name: finetuned})
     groups = key_groups(tokens, key_positions, int(base.cfg.d_vocab))
+    own = dict(keys_of or {})
+    require(not groups.keys() & own.keys(), "Groups need different names; some come twice.")
     divergence, mass = MeanFitter(), MeanFitter()
     for chunk in attention_chunks(data, base, query):
         pairs = zip(*(patterns(m, chunk.prompt, query) for m in (base, finetuned)), strict=True)
-        masks = key_masks(groups, chunk.prompt)
+        masks = torch.cat([key_masks(groups, chunk.prompt), own_masks(own, chunk)], 1)
         divergences, shares = [], []
         for p, q in pairs:  # block by block: float64 takes twice the memory
             p, q = finite_float64(p), finite_float64(q).to(p.device)
@@ -128,7 +135,7 @@ def diff_attention(
     return AttentionDiff(
         pd.DataFrame(_divergence_rows(divergence.result(), name, query)),
         AttentionMass(
-            pd.DataFrame(_mass_rows(mass.result(), name, list(groups)), columns=_MASS_COLUMNS)
+            pd.DataFrame(_mass_rows(mass.result(), name, [*groups, *own]), columns=_MASS_COLUMNS)
         ),
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mechft.analysis.activations import Positions
 from mechft.analysis.batches import Data
-from mechft.analysis.probes.controls import DEFAULT_TYPE, Control, TypeOf
+from mechft.analysis.probes.controls import Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, check_l2
 from mechft.analysis.probes.inputs import (
     control_tasks,
@@ -73,7 +73,7 @@ def description_length(
     l2: L2 = DEFAULT_L2,
     blocks: Sequence[float] = BLOCKS,
     controls: Sequence[Control] = ("shuffled_labels",),
-    control_type: TypeOf = DEFAULT_TYPE,
+    control_type: TypeOf | None = None,
     seed: int = 0,
 ) -> DescriptionLength:
     """Length of the online code for a label at every site of every model.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mechft.analysis.activations import chunks
 from mechft.analysis.batches import Data
+from mechft.analysis.metrics import n_answers
 from mechft.analysis.result import Result
 from mechft.analysis.streaming.means import MeanFitter, finite_float64
 from mechft.errors import ConfigError, require, unknown_name
@@ -102,7 +103,7 @@ def logit_lens(
         _check_shapes(name, model, base, readout)
     hits: dict[tuple[str, int], int] = {}
     means: dict[tuple[str, int], MeanFitter] = {}
-    most = max(int(model.cfg.n_layers) for model in named.values()) * int(base.cfg.d_vocab)
+    most = max(int(model.cfg.n_layers) for model in named.values()) * n_answers(base)
     for chunk in chunks(data, max(1, min(64, _BUDGET // most))):
         reference: list[Tensor] = []
         for name, model in named.items():
@@ -177,10 +178,14 @@ def _check_final(lens: Tensor, logits: Tensor) -> None:
 def _check_shapes(
     name: str, model: HookedTransformer, base: HookedTransformer, readout: Readout
 ) -> None:
-    one, two = int(model.cfg.d_vocab), int(base.cfg.d_vocab)
-    require(
-        one == two, f"Models compared share a vocabulary; {name} has {one} tokens, the base {two}."
-    )
+    for what, one, two in (
+        ("tokens", int(model.cfg.d_vocab), int(base.cfg.d_vocab)),
+        ("answers", n_answers(model), n_answers(base)),
+    ):
+        require(
+            one == two,
+            f"Models compared share a vocabulary; {name} has {one} {what}, the base {two}.",
+        )
     one, two = int(model.cfg.d_model), int(base.cfg.d_model)
     require(
         readout == "own" or one == two,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,9 @@ from torch import Tensor
 from mechft.errors import ConfigError, require, unknown_name
 from mechft.statistics import Estimate, Proportion, mean_estimate, proportion
 from mechft.tasks.batch import TokenBatch
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
 
 Logits = Float[Tensor, "row d_vocab"]
 MetricFunction = Callable[[Logits, TokenBatch, Logits], Float[Tensor, " row"]]
@@ -54,6 +57,12 @@ METRICS: Mapping[str, MetricFunction] = {
 }
 """accuracy: 1 where the likeliest token is the answer. loss: cross-entropy of the answer, nats. logit_diff:
 the answer's logit minus the largest other. probability: of the answer. kl: KL(untouched ‖ touched), nats."""
+
+
+def n_answers(model: HookedTransformer) -> int:
+    """How many answers a model chooses between; a compiled program's are not its input tokens."""
+    outputs = int(getattr(model.cfg, "d_vocab_out", -1) or -1)
+    return outputs if outputs > 0 else int(model.cfg.d_vocab)
 
 
 def metric_function(metric: Metric) -> tuple[str, MetricFunction]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mechft.analysis.activations import chunks
 from mechft.analysis.batches import Data, each_batch
+from mechft.analysis.metrics import n_answers
 from mechft.analysis.result import Result
 from mechft.analysis.streaming.means import MeanFitter, finite_float64
 from mechft.errors import require
@@ -76,16 +77,17 @@ def diff_outputs(
         name: What the frames call the fine-tuned model.
 
     Raises:
-        ConfigError: If vocabularies differ, there is no row, or a logit is not finite.
+        ConfigError: If vocabularies differ, there is no row, a logit is not finite, or next tokens are
+            asked for of a model that predicts none.
 
     Cost: one forward a model. Memory does not grow with the rows.
     """
     base, finetuned = as_model(base), as_model(finetuned)
-    one, two = int(base.cfg.d_vocab), int(finetuned.cfg.d_vocab)
-    require(
-        one == two, f"Models compared share a vocabulary; the base has {one} tokens, {name} {two}."
-    )
+    _check_vocabularies(base, finetuned, name)
     require(positions in ("answer", "all"), f'positions is "answer" or "all"; got {positions!r}.')
+    if positions == "all":
+        _check_next_tokens(base)
+    one = n_answers(base)
     require(keep >= 0, f"keep is how many examples are kept, at least 0; got {keep}.")
     means, largest, seen = MeanFitter(), _Largest(keep), 0
     for batch in each_batch(data):
@@ -118,6 +120,27 @@ def diff_outputs(
     import pandas as pd
 
     return OutputDiff(pd.DataFrame(rows), largest.frame(name))
+
+
+def _check_vocabularies(base: HookedTransformer, finetuned: HookedTransformer, name: str) -> None:
+    for what, one, two in (
+        ("tokens", int(base.cfg.d_vocab), int(finetuned.cfg.d_vocab)),
+        ("answers", n_answers(base), n_answers(finetuned)),
+    ):
+        require(
+            one == two,
+            f"Models compared share a vocabulary; the base has {one} {what}, {name} {two}.",
+        )
+
+
+def _check_next_tokens(model: HookedTransformer) -> None:
+    sees_next = getattr(model.cfg, "attention_dir", "causal") != "causal"
+    require(
+        not sees_next and n_answers(model) == int(model.cfg.d_vocab),
+        'positions="all" compares predictions of each next token, which this model does not make: it '
+        "sees the next token, or its answers are not tokens of its input (compiled programs are such "
+        'models). Use positions="answer".',
+    )
 
 
 @torch.no_grad()

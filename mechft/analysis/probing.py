@@ -17,7 +17,7 @@ from torch import Tensor
 from mechft.analysis.activations import Positions
 from mechft.analysis.batches import Data
 from mechft.analysis.probes.adamw import PAPER_STEPS
-from mechft.analysis.probes.controls import DEFAULT_TYPE, Control, TypeOf
+from mechft.analysis.probes.controls import Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, Optimizer, ProbeFitter
 from mechft.analysis.probes.inputs import (
     control_tasks,
@@ -63,7 +63,7 @@ def probe(
     optimizer: Optimizer = "lbfgs",
     steps: int = PAPER_STEPS,
     controls: Sequence[Control] = (),
-    control_type: TypeOf = DEFAULT_TYPE,
+    control_type: TypeOf | None = None,
     seed: int = 0,
 ) -> ProbeResult:
     """Probe every model at every site for one label of the batch.
@@ -81,7 +81,8 @@ def probe(
         optimizer: "lbfgs", or "paper": the paper's AdamW schedule, which has no ``l2``.
         steps: Steps of the "paper" optimiser.
         controls: What to compare with, in rows of their own; see ``Control``.
-        control_type: What the labels of "shuffled_labels" are a function of; see ``TypeOf``.
+        control_type: What the labels of "shuffled_labels" are a function of; see ``TypeOf``. By default
+            as ``control_labels`` chooses.
         seed: Seed of the split, the mini-batches and the controls.
 
     Raises:

@@ -13,16 +13,18 @@ class Check:
     Attributes:
         claim: What is expected, in words, with its threshold.
         evidence: The numbers that bear on it.
-        holds: Whether it does.
+        holds: Whether it does; None where the numbers do not tell.
     """
 
     claim: str
     evidence: str
-    holds: bool
+    holds: bool | None
 
     @property
     def verdict(self) -> str:
         """In words."""
+        if self.holds is None:
+            return "unclear"
         return "holds" if self.holds else "does not hold"
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mechft.errors import OutputExistsError, unknown_name
-from mechft.experiments.zoo_config import ZooConfig
+from mechft.experiments.zoo_config import BUNDLED_PROGRAMS, ZooConfig
+from mechft.models.tracr import rasp_module
+from mechft.randomness import generator
 from mechft.tasks.pcfg_config import OPERAND_PRIORS
+from mechft.tasks.program_config import ProgramConfig
+from mechft.training.compiled import compile_task
+from mechft.training.evaluation import accuracy
 from mechft.training.recipes import pretrain
-from mechft.training.trained import MODEL_FILE, package_versions
+from mechft.training.trained import MODEL_FILE, Trained, package_versions, save
 
+_ROWS = 2000  # strings of a compiled program's accuracy in the manifest
 _WORK = ".mechft-build"  # checkpoints of unfinished models, inside the output folder
 
 
 def build_zoo(config: ZooConfig) -> dict[str, dict[str, Any]]:
-    """Pretrain the models of ``config`` and write them with ``manifest.json``.
+    """Pretrain or compile the models of ``config`` and write them with ``manifest.json``.
 
     A model that the manifest describes and whose file is whole is kept; one that was interrupted goes
     on from its last checkpoint. The manifest is written after each model.
@@ -30,19 +37,24 @@ def build_zoo(config: ZooConfig) -> dict[str, dict[str, Any]]:
 
     Raises:
         UnknownNameError: If a prior is not known.
+        ConfigError: If a program is asked for and Tracr is not installed.
         OutputExistsError: If the folder holds a model of other settings, a damaged one, or a file that
             no manifest describes; nothing is trained and nothing written over.
 
-    Cost: 6 to 9 minutes a model on 2 cores.
+    Cost: 6 to 9 minutes a pretrained model on 2 cores, some seconds a compiled one.
     """
     for prior in config.priors:
         if prior not in OPERAND_PRIORS:
             raise unknown_name("operand prior", prior, OPERAND_PRIORS)
+    if config.programs:
+        rasp_module()  # raises now rather than after an hour of pretraining
+    makers = {name: partial(_compile, config, name) for name in config.programs} | {
+        _name(prior): partial(_pretrain, config, prior) for prior in config.priors
+    }
     entries = _manifest(config.out)
-    missing = [prior for prior in config.priors if not _is_there(config, prior, entries)]
-    for prior in missing:
-        name = _name(prior)
-        entries[name] = _build(config, prior)
+    missing = [name for name in makers if not _is_there(config, name, entries)]
+    for name in missing:
+        entries[name] = makers[name]()
         text = json.dumps(entries, indent=1, sort_keys=True) + "\n"
         temporary = config.out / ".manifest.json.tmp"
         temporary.write_text(text)
@@ -57,7 +69,10 @@ def _name(prior: str) -> str:
     return f"pcfg-tiny-{prior.replace('_', '-')}"
 
 
-def _command(config: ZooConfig, prior: str) -> str:
+def _command(config: ZooConfig, name: str) -> str:
+    if name in BUNDLED_PROGRAMS:
+        return f"mechft zoo build --programs {name} --priors"
+    prior = next(prior for prior in OPERAND_PRIORS if _name(prior) == name)
     steps = f" --steps {config.steps}" if config.steps else ""
     return f"mechft zoo build --priors {prior} --seed {config.seed}{steps}"
 
@@ -78,9 +93,8 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _is_there(config: ZooConfig, prior: str, entries: dict[str, dict[str, Any]]) -> bool:
+def _is_there(config: ZooConfig, name: str, entries: dict[str, dict[str, Any]]) -> bool:
     """Whether a model is finished; raises if what is there is something else."""
-    name = _name(prior)
     file = config.out / f"{name}.safetensors"
     if name not in entries:
         unfinished = (config.out / _WORK / name).exists()
@@ -90,7 +104,7 @@ def _is_there(config: ZooConfig, prior: str, entries: dict[str, dict[str, Any]])
                 "Choose another folder with --out."
             )
         return False
-    if entries[name]["command"] != _command(config, prior):
+    if entries[name]["command"] != _command(config, name):
         raise OutputExistsError(
             f"{config.out} holds {name} made by '{entries[name]['command']}'; it was left as it is. "
             "Choose another folder with --out."
@@ -103,23 +117,35 @@ def _is_there(config: ZooConfig, prior: str, entries: dict[str, dict[str, Any]])
     return True
 
 
-def _build(config: ZooConfig, prior: str) -> dict[str, Any]:
+def _pretrain(config: ZooConfig, prior: str) -> dict[str, Any]:
     name = _name(prior)
     work = config.out / _WORK / name
     trained = pretrain(
         "tiny", prior, steps=config.steps or None, seed=config.seed, directory=work, name=name
     )
-    file = config.out / f"{name}.safetensors"
-    (work / MODEL_FILE).replace(file)
-    entry = trained.lineage[-1]
+    (work / MODEL_FILE).replace(file := config.out / f"{name}.safetensors")
+    last = trained.lineage[-1]
+    found = {"seed": config.seed, "steps": last["steps"], "accuracy": last["final"]}
+    return _entry(config, trained, file) | found
+
+
+def _compile(config: ZooConfig, name: str) -> dict[str, Any]:
+    program, operand = BUNDLED_PROGRAMS[name]
+    compiled = compile_task(ProgramConfig(program), operand, name=name)
+    work = config.out / _WORK / name
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed while it saved
+    save(compiled, work / MODEL_FILE).replace(file := config.out / f"{name}.safetensors")
+    batch = compiled.task.query(program, operand).sample(_ROWS, generator(0, "zoo"))
+    right = accuracy(compiled, batch).value
+    return _entry(config, compiled, file) | {"accuracy": {f"{program}({operand})": right}}
+
+
+def _entry(config: ZooConfig, trained: Trained, file: Path) -> dict[str, Any]:
     return {
         "file": file.name,
         "sha256": file_hash(file),
-        "command": _command(config, prior),
-        "seed": config.seed,
+        "command": _command(config, trained.name),
         "task": trained.task.to_dict(),
-        "steps": entry["steps"],
-        "accuracy": entry["final"],
         "threads": torch.get_num_threads(),
         "versions": package_versions(),
     }

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
@@ -18,21 +18,35 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 
+Activation = Literal["gelu", "relu"]
+Normalization = Literal["LN", "none"]
+Attention = Literal["causal", "bidirectional"]
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a GPT-style transformer: pre-LayerNorm, learned positions, GELU, as in minGPT.
+    """Shape of a transformer with learned positions.
+
+    By default GPT-style, as minGPT: pre-LayerNorm, GELU, causal. Programs compiled by Tracr have no
+    normalisation, ReLU, attention to both sides, and heads and outputs of sizes of their own.
 
     Attributes:
         n_layers: Transformer blocks. Paper: 6.
-        n_heads: Attention heads a block; divides ``d_model``. Paper: 6.
+        n_heads: Attention heads a block; divides ``d_model`` unless ``d_head`` is given. Paper: 6.
         d_model: Width of the residual stream. Paper: 192.
         d_vocab: Tokens in the vocabulary.
         n_ctx: Longest input, in tokens.
         d_mlp: Hidden units of an MLP; 0 means 4 × ``d_model``.
         initializer_range: Standard deviation of the initial weights; minGPT's 0.02 by default.
+        d_head: Width of a head's queries, keys and values; 0 means ``d_model`` / ``n_heads``.
+        d_vocab_out: Outputs of the unembedding; 0 means ``d_vocab``.
+        activation: The MLPs' non-linearity.
+        normalization: LayerNorm before attention, MLP and unembedding, or none.
+        attention: Whether a position sees only what is before it, or everything.
 
     Raises:
-        ConfigError: If a size is below 1 or ``n_heads`` does not divide ``d_model``.
+        ConfigError: If a size is below 1, ``n_heads`` does not divide ``d_model`` where that sets
+            ``d_head``, or a choice is not one of those listed.
     """
 
     n_layers: int
@@ -42,19 +56,38 @@ class ModelConfig:
     n_ctx: int
     d_mlp: int = 0
     initializer_range: float = 0.02
+    d_head: int = 0
+    d_vocab_out: int = 0
+    activation: Activation = "gelu"
+    normalization: Normalization = "LN"
+    attention: Attention = "causal"
 
     def __post_init__(self) -> None:
         if self.d_mlp == 0:
             object.__setattr__(self, "d_mlp", 4 * self.d_model)
+        if self.d_vocab_out == 0:
+            object.__setattr__(self, "d_vocab_out", self.d_vocab)
         for name, value in asdict(self).items():
-            if name != "initializer_range":
+            if isinstance(value, int) and name != "d_head":
                 require(value >= 1, f"{name} must be at least 1; got {value}.")
         require(self.initializer_range > 0, "initializer_range must be positive.")
-        require(
-            self.d_model % self.n_heads == 0,
-            f"n_heads must divide d_model; got {self.n_heads} heads for width {self.d_model}.",
-        )
+        if self.d_head == 0:
+            require(
+                self.d_model % self.n_heads == 0,
+                f"n_heads must divide d_model; got {self.n_heads} heads for width {self.d_model}.",
+            )
+            object.__setattr__(self, "d_head", self.d_model // self.n_heads)
+        require(self.d_head >= 1, f"d_head must be at least 1; got {self.d_head}.")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            require(value in choices, f"{name} is one of {', '.join(choices)}; got {value!r}.")
 
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "activation": get_args(Activation),
+    "normalization": get_args(Normalization),
+    "attention": get_args(Attention),
+}
 
 PRESETS: dict[str, dict[str, int]] = {
     "tiny": {"n_layers": 3, "n_heads": 4, "d_model": 128},
@@ -72,7 +105,8 @@ def preset(name: str, d_vocab: int, n_ctx: int) -> ModelConfig:
     """
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
-    return ModelConfig(**PRESETS[name], d_vocab=d_vocab, n_ctx=n_ctx)
+    shape = PRESETS[name]
+    return ModelConfig(shape["n_layers"], shape["n_heads"], shape["d_model"], d_vocab, n_ctx)
 
 
 def build_model(
@@ -112,13 +146,14 @@ def _empty_model(config: ModelConfig, dtype: torch.dtype) -> HookedTransformer:
             n_layers=config.n_layers,
             n_heads=config.n_heads,
             d_model=config.d_model,
-            d_head=config.d_model // config.n_heads,
+            d_head=config.d_head,
             d_mlp=config.d_mlp,
             d_vocab=config.d_vocab,
+            d_vocab_out=config.d_vocab_out,
             n_ctx=config.n_ctx,
-            act_fn="gelu",
-            normalization_type="LN",
-            attention_dir="causal",
+            act_fn=config.activation,
+            normalization_type=None if config.normalization == "none" else config.normalization,
+            attention_dir=config.attention,
             initializer_range=config.initializer_range,
             init_weights=False,
             device="cpu",
@@ -133,7 +168,11 @@ def _empty_model(config: ModelConfig, dtype: torch.dtype) -> HookedTransformer:
 
 
 def model_config(model: HookedTransformer) -> ModelConfig:
-    """The ``ModelConfig`` a model was built from; ``build_model`` undoes it, weights aside."""
+    """The ``ModelConfig`` a model was built from; ``build_model`` undoes it, weights aside.
+
+    Raises:
+        ConfigError: If its activation or normalisation is one that ``ModelConfig`` does not have.
+    """
     cfg: Any = model.cfg
     return ModelConfig(
         n_layers=cfg.n_layers,
@@ -143,6 +182,11 @@ def model_config(model: HookedTransformer) -> ModelConfig:
         n_ctx=cfg.n_ctx,
         d_mlp=cfg.d_mlp,
         initializer_range=cfg.initializer_range,
+        d_head=cfg.d_head,
+        d_vocab_out=cfg.d_vocab_out,
+        activation=cfg.act_fn,
+        normalization="none" if cfg.normalization_type is None else cfg.normalization_type,
+        attention=cfg.attention_dir,
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mechft.errors import CheckpointError, ConfigError
 from mechft.models.build import ModelConfig, _empty_model, model_config
+from mechft.models.channels import attach_labels_
 from mechft.models.fused import unsupported_features
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def save_checkpoint(
 
     Args:
         path: The file; its folder is made if missing.
-        model: A HookedTransformer built by ``build_model``.
+        model: A HookedTransformer that ``build_model`` or ``compile_program`` made.
         description: JSON values to keep with it.
         extra: Other tensors to keep.
 
@@ -72,10 +73,12 @@ def save_checkpoint(
     tensors |= {f"extra.{name}": t.contiguous() for name, t in (extra or {}).items()}
     header = {
         "format": FORMAT,
-        "model": asdict(model_config(model)),
+        "model": _model_header(model_config(model)),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "description": dict(description),
     }
+    if labels := getattr(model, "residual_labels", ()):
+        header["residual_labels"] = list(labels)
     temporary = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves is written over
     try:
         # One metadata key only: safetensors does not keep the order of several.
@@ -92,13 +95,11 @@ def save_checkpoint(
 def _check_described(model: HookedTransformer) -> None:
     cfg = model.cfg
     features = unsupported_features(model)
-    if not features and (cfg.d_head * cfg.n_heads != cfg.d_model or cfg.d_vocab_out != cfg.d_vocab):
-        features = ["d_head × n_heads ≠ d_model, or an output vocabulary of its own"]
     if not features and cfg.eps != 1e-5:
         features = [f"eps={cfg.eps}"]
     if features:
         raise ConfigError(
-            "A checkpoint describes GPT-style models made by build_model; this one has "
+            "A checkpoint describes models made by build_model or compiled; this one has "
             f"{', '.join(features)} and would come back as another model. Save it with its own library."
         )
     for name, parameter in model.named_parameters():
@@ -106,6 +107,22 @@ def _check_described(model: HookedTransformer) -> None:
             raise ConfigError(
                 f"{name} holds weights that are not finite. The model has diverged; nothing was written."
             )
+
+
+def _model_header(config: ModelConfig) -> dict[str, Any]:
+    """What a header says about a model's shape.
+
+    A field that came after the first checkpoints is named only where it differs from what they were,
+    so that the same GPT-style model still gives the same bytes.
+    """
+    implied = {
+        "d_head": config.d_model / config.n_heads,
+        "d_vocab_out": config.d_vocab,
+        "activation": ModelConfig.activation,
+        "normalization": ModelConfig.normalization,
+        "attention": ModelConfig.attention,
+    }
+    return {name: value for name, value in asdict(config).items() if value != implied.get(name)}
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -167,6 +184,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path}: its header describes no model we know ({error})."
         ) from error
     model = _empty_model(config, dtype)
+    if "residual_labels" in header:
+        try:
+            attach_labels_(model, header["residual_labels"])
+        except (ConfigError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: its header names the residual channels wrongly ({error}) "
+                "The file was left as it is."
+            ) from error
     parameters = dict(model.named_parameters())
     found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     wrong = sorted(

@@ -32,6 +32,8 @@ _FIGURES = {
     "AttentionDiff": "attention.attention_diff",
     "AttentionMass": "attention.attention_mass",
     "AttentionMaps": "attention.attention_maps",
+    "NeuronMaps": "neuron_maps.neuron_maps",
+    "FinetuningGrid": "finetuning_grid.finetuning_grid",
     "Revival": "training.revival",
     "Diagnosis": "diagnosis.diagnosis",
     "Trained": "training.history",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mechft.plots.style import colour, count_label, figure, legend_once
+from mechft.plots.style import colour, count_label, figure, legend_once, token_ticks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -132,15 +132,13 @@ def attention_maps(result: AttentionMaps) -> go.Figure:
     models = list(dict.fromkeys(model for model, _, _ in result.patterns))
     heads = list(dict.fromkeys((block, head) for _, block, head in result.patterns))
     made = figure("", "", "")
-    height = 430 * len(heads)
+    inside = 9 * min(len(result.labels), 60)  # labels of a panel need this many pixels
+    height = max(430, inside + 80) * len(heads)
     made.set_subplots(
         len(heads), len(models), horizontal_spacing=0.08, vertical_spacing=62 / max(height, 140),
         subplot_titles=[f"{m}, block {b} head {h}" for b, h in heads for m in models],
     )  # fmt: skip
     places = list(range(len(result.labels)))
-    size = 9 if len(places) <= 45 else 7
-    step = 1 if len(places) <= 60 else len(places) // 50 + 1
-    shown = places[::step]
     named = list(enumerate(result.labels))
     pairs = [[f"{i} ({query}) → {j} ({key})" for j, key in named] for i, query in named]
     for (model, block, head), weights in result.patterns.items():
@@ -158,15 +156,8 @@ def attention_maps(result: AttentionMaps) -> go.Figure:
             row=row,
             col=column,
         )  # fmt: skip
-    ticks = {
-        "tickvals": shown,
-        "ticktext": [result.labels[i] for i in shown],
-        "tickfont": {"size": size},
-        "ticks": "",
-        "showline": False,
-    }
-    made.update_xaxes(**ticks, tickangle=-90)
-    made.update_yaxes(**ticks, autorange="reversed")
+    made.update_xaxes(**token_ticks(result.labels))
+    made.update_yaxes(**token_ticks(result.labels, across=False), autorange="reversed")
     made.update_xaxes(title={"text": "attended token", "font": {"size": 11}}, row=len(heads))
     made.update_yaxes(title={"text": "attending token", "font": {"size": 11}}, col=1)
     rows = "1 row" if result.n == 1 else f"mean of {result.n:,} rows"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -126,6 +127,25 @@ def count_label(frame: pd.DataFrame) -> str:
     """How many cases the numbers of a frame rest on, from its column n."""
     low, high = int(frame["n"].min()), int(frame["n"].max())
     return f"n = {low:,}" if low == high else f"n = {low:,} to {high:,}"
+
+
+def token_ticks(labels: Sequence[str], *, across: bool = True) -> dict[str, Any]:
+    """An axis whose places are the tokens of a prompt; of long prompts every second token, or fewer.
+
+    Args:
+        labels: What the tokens are called.
+        across: Whether the axis is the horizontal one, where only single letters stand upright.
+    """
+    step = 1 if len(labels) <= 60 else len(labels) // 50 + 1
+    upright = not across or all(len(label) == 1 for label in labels)
+    return {
+        "tickvals": list(range(len(labels)))[::step],
+        "ticktext": list(labels[::step]),
+        "tickfont": {"size": 9 if len(labels) <= 40 else 8 if len(labels) <= 50 else 7},
+        "tickangle": 0 if upright else -90,
+        "ticks": "",
+        "showline": False,
+    }
 
 
 def legend_once(made: go.Figure) -> None:

@@ -27,17 +27,13 @@ from mechft.report.demo_sections import (
     prune_section,
     revival_section,
 )
-from mechft.report.render import Section, render
+from mechft.report.render import Section, checks_table, render, write_report
 from mechft.training.trained import package_versions
 
 
 def write_demo_report(result: DemoResult) -> Path:
     """Write report.html of a demo into its folder and return its path."""
-    path = result.config.out / "report.html"
-    temporary = path.with_name(".report.html.tmp")
-    temporary.write_text(demo_report(result), encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return write_report(result.config.out / "report.html", demo_report(result))
 
 
 def demo_report(result: DemoResult) -> str:
@@ -82,11 +78,6 @@ def demo_report(result: DemoResult) -> str:
 
 
 def _checks_section(result: DemoResult) -> Section:
-    rows = "".join(
-        f"<tr><td>{html.escape(c.claim)}</td><td>{html.escape(c.evidence)}</td>"
-        f"<td class='{'yes' if c.holds else 'no'}'>{c.verdict}</td></tr>"
-        for c in result.checks
-    )
     return Section(
         "What was expected, and what was found",
         [
@@ -95,8 +86,7 @@ def _checks_section(result: DemoResult) -> Section:
             "this one model was measured, not how another training run would come out. Another "
             "--seed fine-tunes on other strings, and with --pretrain starts from another base; the "
             "control's start is the bundled one in every case.",
-            "<table class='words'><thead><tr><th>Expectation</th><th>Found</th><th>Verdict</th></tr>"
-            f"</thead><tbody>{rows}</tbody></table>",
+            checks_table(result.checks, "Expectation"),
         ],
     )
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mechft.experiments.checks import Check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +98,28 @@ def _section(number: int, section: Section) -> str:
     if section.code:
         parts.append(f"<pre>{html.escape(section.code)}</pre>")
     return "\n".join([*parts, "</section>"])
+
+
+def checks_table(checks: Iterable[Check], claim: str) -> str:
+    """Claims with their evidence and verdict, as an HTML table; ``claim`` heads the first column."""
+    marks = {True: "yes", False: "no", None: ""}
+    rows = "".join(
+        f"<tr><td>{html.escape(c.claim)}</td><td>{html.escape(c.evidence)}</td>"
+        f"<td class='{marks[c.holds]}'>{c.verdict}</td></tr>"
+        for c in checks
+    )
+    return (
+        f"<table class='words'><thead><tr><th>{html.escape(claim)}</th><th>Found</th><th>Verdict</th>"
+        f"</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def write_report(path: Path, text: str) -> Path:
+    """Write a report, replacing an earlier one in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
 
 
 def table_html(frame: pd.DataFrame) -> str:

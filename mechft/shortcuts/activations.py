@@ -28,7 +28,7 @@ def diff_activations(
     size: int = 500,
     seed: int = 0,
 ) -> activation_diff.ActivationDiff:
-    """How far activations at the answer position moved; by default on grammar strings, asked for O_PT.
+    """How far activations at the answer position moved; by default on plain strings, asked for O_PT.
 
     Give ``batch`` to compare them on rows of your own.
 
@@ -57,7 +57,7 @@ def logit_lens(
     size: int = 500,
     seed: int = 0,
 ) -> lens.LogitLens:
-    """What models would answer after each block, asked for O_PT on grammar strings; the base comes first.
+    """What models would answer after each block, asked for O_PT on plain strings; the base comes first.
 
     Give ``batch`` to ask something else.
 
@@ -77,7 +77,7 @@ def diff_outputs(
     size: int = 500,
     seed: int = 0,
 ) -> output_diff.OutputDiff:
-    """How far answers moved, and on which rows most; by default grammar strings, asked for O_PT.
+    """How far answers moved, and on which rows most; by default plain strings, asked for O_PT.
 
     Give ``batch`` to ask something else.
 
@@ -105,7 +105,7 @@ def asked_rows(
     size: int,
     seed: int,
 ) -> TokenBatch:
-    """The rows given, or plain grammar strings asked for O_PT, from a stream of their own."""
+    """The rows given, or plain strings asked for O_PT, from a stream of their own."""
     _, contrast = together(models, contrast)
     if batch is not None:
         return batch

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+from jaxtyping import Bool
+from torch import Tensor
 
 from mechft.analysis import attention
 from mechft.analysis import attention_maps as maps
-from mechft.analysis.streaming.attention_patterns import Query, Tokens
-from mechft.errors import require
+from mechft.analysis.streaming.attention_patterns import KeysOf, Query, Tokens
 from mechft.shortcuts.activations import asked_rows
-from mechft.shortcuts.common import joined, together
+from mechft.shortcuts.common import joined, position_labels, together
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.contrast import Contrast
+from mechft.tasks.pcfg import PCFGTask
 from mechft.tasks.pcfg_config import LETTERS
+from mechft.tasks.programs import ProgramTask
 from mechft.training.trained import Trained
 
 _OPERAND_POSITION = 2  # a sample begins SOS T O
@@ -26,36 +31,65 @@ def diff_attention(
     contrast: Contrast | None = None,
     tokens: Tokens | None = None,
     key_positions: Mapping[str, Sequence[int]] | None = None,
+    keys_of: Mapping[str, KeysOf] | None = None,
     query: Query = "answer",
     size: int = 500,
     seed: int = 0,
 ) -> attention.AttentionDiff:
     """How far each head's pattern moved, and its mass on the letters of O_PT and O_FT.
 
-    By default on grammar strings, asked for O_PT, with the groups of ``letter_groups`` and "operand": the
-    place where the prompt names the operand, whose token also counts among its letter.
+    By default on plain strings, asked for O_PT, with the groups of ``usual_groups``.
 
     Cost: at tiny, about 2 s a fine-tuned model on one core.
     """
     _, contrast = together((base, *finetuned), contrast)
     batch = asked_rows((base, *finetuned), batch, contrast, "diff_attention", size, seed)
-    if tokens is None and key_positions is None:
-        tokens, key_positions = letter_groups(base, contrast), {"operand": [_OPERAND_POSITION]}
+    groups: dict[str, Any] = {"tokens": tokens, "key_positions": key_positions, "keys_of": keys_of}
+    if all(given is None for given in groups.values()):
+        groups = usual_groups(base, contrast)
     results = [
-        attention.diff_attention(
-            base.model, t.model, batch, tokens=tokens, key_positions=key_positions, query=query,
-            name=t.name,
-        )
+        attention.diff_attention(base.model, t.model, batch, query=query, name=t.name, **groups)
         for t in finetuned
-    ]  # fmt: skip
+    ]
     found = joined(results)
     mass = joined([result.mass for result in results])
     once = mass.frame.drop_duplicates(["model", "block", "head", "group"], ignore_index=True)
     return replace(found, mass=replace(mass, frame=once))
 
 
+def usual_groups(trained: Trained, contrast: Contrast) -> dict[str, Any]:
+    """The keys whose attention is measured by default, as arguments of the plain ``diff_attention``.
+
+    PCFG: the ``letter_groups``, and "operand", the place where the prompt names the operand (its token
+    also counts among its letter). Counter: the letters O_PT and O_FT, and "$". Max-identifier: in each row the
+    letter that answers O_PT and the one that answers O_FT, and "$". Tasks of one's own: none.
+    """
+    task, operands = trained.task, (contrast.pretraining_operand, contrast.finetuning_operand)
+    if isinstance(task, PCFGTask):
+        letters = letter_groups(trained, contrast)
+        return {"tokens": letters, "key_positions": {"operand": [_OPERAND_POSITION]}}
+    if not isinstance(task, ProgramTask):
+        return {}
+    start = {"$": [0]}
+    if contrast.family == "counter":
+        letters = {operand: [task.vocabulary.id(operand)] for operand in operands}
+        return {"tokens": letters, "key_positions": start}
+    return {"keys_of": {o: _answering(task, o) for o in operands}, "key_positions": start}
+
+
+def _answering(task: ProgramTask, operand: str) -> KeysOf:
+    """Where each prompt has the letter that answers an operand."""
+    letters = task.vocabulary.encode(task.strings.letters)
+
+    def keys(batch: TokenBatch) -> Bool[Tensor, "row key"]:
+        prompt = batch.prompt
+        return prompt == letters.to(prompt.device)[task.answers(prompt, operand)][:, None]
+
+    return keys
+
+
 def letter_groups(trained: Trained, contrast: Contrast) -> dict[str, list[int]]:
-    """Token ids of the letters that O_PT and O_FT are made of, by operand; all letters for NULL."""
+    """Token ids of the PCFG's letters that O_PT and O_FT are made of, by operand; all letters for NULL."""
     return {
         operand: trained.task.vocabulary.encode(
             LETTERS if operand == "NULL" else dict.fromkeys(operand)
@@ -77,7 +111,7 @@ def attention_maps(
 
     Args:
         models: The base first.
-        batch: Rows; by default grammar strings, asked for O_PT.
+        batch: Rows; by default plain strings, asked for O_PT.
         contrast: What is asked; by default what the last model was fine-tuned on.
         row: Which row; None for the mean over all, where a position is named by its token if that is the
             same in every row.
@@ -86,13 +120,6 @@ def attention_maps(
     """
     named, contrast = together(models, contrast)
     batch = asked_rows(models, batch, contrast, "attention_maps", size, seed)
-    require(
-        row is None or 0 <= row < len(batch),
-        f"Rows of the batch are 0..{len(batch) - 1}; got {row}.",
-    )
-    prompt = batch.prompt if row is None else batch.prompt[row : row + 1]
-    same = (prompt == prompt[0]).all(0).tolist()
-    words = models[0].task.vocabulary.decode(prompt[0])
-    labels = [word if fixed else "·" for word, fixed in zip(words, same, strict=True)]
+    labels = position_labels(models[0], batch, row)
     bare = {name: trained.model for name, trained in named.items()}
     return maps.attention_maps(bare, batch, row=row, heads=heads, labels=labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mechft.analysis.result import Result
 from mechft.errors import ConfigError, require
@@ -60,11 +60,33 @@ def together(
             f"Models need different names to be told apart; got {[m.name for m in models]}. "
             'Rename one: model.renamed("other").'
         )
-    first = replace(models[0].task.config, operand_prior=(1.0, 0.0, 0.0))
+    first = _asked_of(models[0])
     for other in models[1:]:
         require(
-            replace(other.task.config, operand_prior=(1.0, 0.0, 0.0)) == first,
-            f"Models compared answer the same task, priors aside; {models[0].name} has "
-            f"{models[0].task.config} and {other.name} {other.task.config}.",
+            _asked_of(other) == first,
+            f"Models compared answer the same task, priors aside; {models[0].name} has {first} and "
+            f"{other.name} {_asked_of(other)}.",
         )
     return named, contrast or models[-1].contrast
+
+
+def _asked_of(trained: Trained) -> dict[str, Any]:
+    """What a model's task is, without how often pretraining asks which operand."""
+    described = trained.task.to_dict()
+    return {name: value for name, value in described.items() if name != "operand_prior"}
+
+
+def position_labels(trained: Trained, batch: TokenBatch, row: int | None) -> list[str]:
+    """What to call the positions of the prompt: the tokens of a row; without one, those all rows share.
+
+    Raises:
+        ConfigError: If the batch has no such row.
+    """
+    require(
+        row is None or 0 <= row < len(batch),
+        f"Rows of the batch are 0..{len(batch) - 1}; got {row}.",
+    )
+    prompt = batch.prompt if row is None else batch.prompt[row : row + 1]
+    same = (prompt == prompt[0]).all(0).tolist()
+    words = trained.task.vocabulary.decode(prompt[0])
+    return [word if fixed else "·" for word, fixed in zip(words, same, strict=True)]

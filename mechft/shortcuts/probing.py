@@ -10,7 +10,7 @@ from mechft.analysis import description_length as lengths
 from mechft.analysis import erasure, probing
 from mechft.analysis import probe_transfer as transfers
 from mechft.analysis.metrics import Metric
-from mechft.analysis.probes.controls import Control
+from mechft.analysis.probes.controls import Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, Optimizer
 from mechft.randomness import generator
 from mechft.shortcuts.common import behaviour, joined, together
@@ -22,7 +22,7 @@ from mechft.training.trained import Trained
 def _rows(
     trained: Trained, contrast: Contrast, operand: str, seed: int, *path: str, **sizes: int
 ) -> list[TokenBatch]:
-    """Plain grammar strings asked for an operand: a batch of each size, each from a stream of its own."""
+    """Plain strings asked for an operand: a batch of each size, each from a stream of its own."""
     query = trained.task.query(contrast.family, operand)
     return [
         query.sample(size, generator(seed, *path, operand, part)) for part, size in sizes.items()
@@ -39,11 +39,12 @@ def probe(
     l2: L2 = DEFAULT_L2,
     optimizer: Optimizer = "lbfgs",
     controls: Sequence[Control] = (),
+    control_type: TypeOf | None = None,
     seed: int = 0,
 ) -> probing.ProbeResult:
     """Is r(x, O) linearly readable, block by block, when the model is asked for O?
 
-    Plain grammar strings, as in the paper (App. D); by default O_PT and O_FT in turn. Name controls
+    Plain strings, as in the paper (App. D); by default O_PT and O_FT in turn. Name controls
     ("random_model", "shuffled_labels", "permuted_labels") to have their probes beside.
 
     Cost: about 10 s a model at tiny on 2 cores, nearly all of it forwards.
@@ -58,7 +59,8 @@ def probe(
         results.append(
             probing.probe(
                 named, train, test, f"{contrast.family}({operand})",
-                hook_names=hook_names, l2=l2, optimizer=optimizer, controls=controls, seed=seed,
+                hook_names=hook_names, l2=l2, optimizer=optimizer, controls=controls,
+                control_type=control_type, seed=seed,
             )
         )  # fmt: skip
     probes = {key: found for result in results for key, found in result.probes.items()}

@@ -156,7 +156,7 @@ def predicted_answers(
                 {f"{count} removed": ranked.top(count) for count in counts},
                 mode=mode,
                 base=base,
-                token_names=trained.task.vocabulary.names,
+                token_names=trained.task.answer_vocabulary.names,
                 name=name,
             )
         )

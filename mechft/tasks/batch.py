@@ -19,9 +19,11 @@ class TokenBatch:
     """Token sequences with the answer each should get.
 
     Attributes:
-        tokens: Whole samples, answer included. Int["batch pos"].
-        answer_position: Position whose *next* token is the answer; the same in every row.
-        answer: Token id of the right answer. Int["batch"].
+        tokens: Whole samples; where the answer is a token of the text, it is included.
+            Int["batch pos"].
+        answer_position: Position at which the answer is predicted, the same in every row: the one
+            before the answer's token, or the last where the answer is no token of the text.
+        answer: Id of the right answer in the task's answer vocabulary. Int["batch"].
         labels: Other true facts of each row by name ("C(a)": the count of a). Int["batch"] each.
             These are the targets of probes, so they hold values (counts, positions), not token ids.
         correlated: Whether the planted correlation holds in the row. Bool["batch"], or None where

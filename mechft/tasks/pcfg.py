@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mechft.errors import ConfigError, require, unknown_name
 from mechft.tasks.batch import TokenBatch
+from mechft.tasks.contrast import Contrast
 from mechft.tasks.correlation import Correlation, plant_count, plant_index
 from mechft.tasks.families import FAMILIES, count_in_window, index_of_occurrence, matches
 from mechft.tasks.pcfg_config import GRAMMAR, LETTERS, PAIRS, PCFGConfig
@@ -29,7 +30,9 @@ class PCFGTask:
 
     Attributes:
         vocabulary: Tokens; the text's letters a, b, c are 0, 1, 2 and double as operands.
+        answer_vocabulary: What answers' ids are of: the same tokens.
         answer_position: Position of ART, whose next token is the answer.
+        contrast: What the paper sets against what: counts of a and b, q = 1.
     """
 
     kind = "pcfg"
@@ -39,6 +42,8 @@ class PCFGTask:
         self.grammar = GRAMMAR
         numbers = [str(n) for n in range(config.text_length + 1)]
         self.vocabulary = Vocabulary([*LETTERS, *PAIRS, *_SPECIAL, *FAMILIES, *numbers])
+        self.answer_vocabulary = self.vocabulary
+        self.contrast = Contrast()
         self._zero = self.vocabulary.id("0")
         self._text_start = 5
         self.answer_position = self._text_start + config.text_length + 1
@@ -47,6 +52,11 @@ class PCFGTask:
     def sample_length(self) -> int:
         """Tokens in a sample: the text and nine others."""
         return self.config.text_length + 9
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions a model must take: a sample without its last token, after which nothing comes."""
+        return self.sample_length - 1
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON values; ``from_dict`` undoes it."""
@@ -72,6 +82,16 @@ class PCFGTask:
             "IC": self.config.pair_occurrence,
             "T": self.config.lookback,
         }[family]
+
+    def can_correlate(self, family: str) -> bool:
+        """Whether a correlation can be planted in texts for this family: C and I.
+
+        Raises:
+            UnknownNameError: If the family is not known.
+        """
+        if family not in FAMILIES:
+            raise unknown_name("task family", family, FAMILIES)
+        return FAMILIES[family].can_correlate
 
     def operands(self, family: str) -> tuple[str, ...]:
         """Every operand a family can be asked about."""

@@ -8,21 +8,23 @@ from mechft.errors import require
 from mechft.randomness import generator
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.tasks.contrast import Contrast
-from mechft.tasks.families import FAMILIES
-from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.task import Task
 
 EVALUATION_SIZE = 500  # rows of each evaluation while training: intervals of at most ±4.4 points
 
 
-def behaviour_queries(task: PCFGTask, contrast: Contrast) -> dict[str, Source]:
+def behaviour_queries(task: Task, contrast: Contrast) -> dict[str, Source]:
     """The four questions of the paper's tables: O_PT and O_FT at C_Te = 0 and 1.
 
     Returns:
         "acc_pt_cte0", "acc_pt_cte1", "acc_ft_cte0", "acc_ft_cte1"; for a family in which no
-        correlation can be planted "acc_pt_plain" and "acc_ft_plain", on plain grammar strings.
+        correlation can be planted "acc_pt_plain" and "acc_ft_plain", on plain strings.
+
+    Raises:
+        UnknownNameError: If the task has no such family or operand.
     """
     operands = {"pt": contrast.pretraining_operand, "ft": contrast.finetuning_operand}
-    if contrast.family in FAMILIES and not FAMILIES[contrast.family].can_correlate:
+    if not task.can_correlate(contrast.family):
         return {f"acc_{w}_plain": task.query(contrast.family, o) for w, o in operands.items()}
     return {
         f"acc_{which}_cte{test}": task.query(contrast.family, operand, contrast.correlation(test))

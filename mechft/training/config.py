@@ -1,28 +1,31 @@
-"""How to train: the settings of a run, learning rates by name, when to evaluate."""
+"""How to train: the settings of a run, and when to evaluate."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from mechft.errors import require, unknown_name
+from mechft.training.schedule import warmup_cosine
 
-LEARNING_RATES: dict[str, float] = {"L": 1e-4, "M": 1e-5, "S": 1e-6}
-"""The paper's fine-tuning rates for PCFG models (App. B), by its names."""
+_NO_NAMES: Mapping[str, float] = MappingProxyType({})
+ADAMW_WEIGHT_DECAY = 0.01
 
 
-def learning_rate_value(value: str | float) -> float:
-    """A learning rate given as a number or by the paper's name.
+def learning_rate_value(value: str | float, names: Mapping[str, float] = _NO_NAMES) -> float:
+    """A learning rate given as a number or by name; ``mechft.training.protocols`` has the names.
 
     Raises:
-        UnknownNameError: If the name is not known.
+        UnknownNameError: If the name is not among ``names``.
         ConfigError: If the number is not positive and finite.
     """
     if isinstance(value, str):
-        if value not in LEARNING_RATES:
-            raise unknown_name("learning rate", value, LEARNING_RATES)
-        return LEARNING_RATES[value]
+        if value not in names:
+            raise unknown_name("learning rate", value, names)
+        return names[value]
     require(
         math.isfinite(value) and value > 0, f"A learning rate is positive and finite; got {value}."
     )
@@ -43,10 +46,15 @@ class TrainConfig:
             most are free choices of the grammar, the answer would be learned far more slowly.
         warmup_fraction: Share of the steps spent warming up. Paper: 0.2.
         final_fraction: Last learning rate as a share of the peak. Paper: 0.01.
-        weight_decay: AdamW's, on parameters of two or more axes: matrices, embeddings, and the per-head
-            biases b_Q, b_K, b_V, which TransformerLens keeps as [head, d_head].
+        optimizer: "adamw" (PCFG models) or "sgd" (compiled programs).
+        momentum: SGD's, without dampening; AdamW has none.
+        weight_decay: On parameters of two or more axes: matrices, embeddings, and the per-head
+            biases b_Q, b_K, b_V, which TransformerLens keeps as [head, d_head]. None is 0.01 for
+            AdamW and nothing for SGD. AdamW's is decoupled from the gradient, SGD's is added to it.
         betas: AdamW's; minGPT's values.
-        gradient_clip: Largest gradient norm, as in minGPT.
+        gradient_clip: Largest gradient norm, as in minGPT; None for no clipping.
+        frozen: Names of parameters that are not trained: no step and no decay changes a bit of
+            them, and the clipped norm does not count them.
         seed: Seed of the batches.
         evaluate_at: Numbers of steps after which to evaluate, in 0..steps; 0 is always evaluated.
         checkpoint_every: Steps between checkpoints.
@@ -63,9 +71,12 @@ class TrainConfig:
     answer_weight: float = 1.0
     warmup_fraction: float = 0.2
     final_fraction: float = 0.01
-    weight_decay: float = 0.01
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
+    weight_decay: float | None = None
     betas: tuple[float, float] = (0.9, 0.95)
-    gradient_clip: float = 1.0
+    gradient_clip: float | None = 1.0
+    frozen: tuple[str, ...] = ()
     seed: int = 0
     evaluate_at: tuple[int, ...] = ()
     checkpoint_every: int = 100
@@ -79,11 +90,16 @@ class TrainConfig:
                 f"{name} must be a whole number of at least 1; got {value!r}.",
             )
         learning_rate_value(self.learning_rate)
-        for name in ("answer_weight", "weight_decay"):
-            value = getattr(self, name)
+        for name, value in (("answer_weight", self.answer_weight), ("weight_decay", self.decay)):
             require(math.isfinite(value) and value >= 0, f"{name} is at least 0; got {value}.")
         require(
-            self.gradient_clip > 0, f"gradient_clip must be positive; got {self.gradient_clip}."
+            self.gradient_clip is None or self.gradient_clip > 0,
+            f"gradient_clip must be positive, or None for no clipping; got {self.gradient_clip}.",
+        )
+        require(0 <= self.momentum < 1, f"momentum lies in [0, 1); got {self.momentum}.")
+        require(
+            not isinstance(self.frozen, str),
+            f'frozen is a tuple of parameter names, such as ("unembed.W_U",); got {self.frozen!r}.',
         )
         require(
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
@@ -101,6 +117,21 @@ class TrainConfig:
             require(0 <= value <= 1, f"{name} lies in 0..1; got {value}.")
         if self.loss not in ("answer", "next_token"):
             raise unknown_name("loss", self.loss, ("answer", "next_token"))
+        if self.optimizer not in ("adamw", "sgd"):
+            raise unknown_name("optimizer", self.optimizer, ("adamw", "sgd"))
+
+    @property
+    def decay(self) -> float:
+        """The weight decay in force: the one asked for, or the optimiser's own."""
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
+
+    def rate(self, step: int) -> float:
+        """The learning rate of one step, counted from 0."""
+        return warmup_cosine(
+            step, self.steps, self.learning_rate, self.warmup_fraction, self.final_fraction
+        )
 
 
 def geometric_steps(steps: int, per_decade: int = 4) -> tuple[int, ...]:

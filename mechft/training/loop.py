@@ -112,7 +112,8 @@ def batch_loss(model: HookedTransformer, batch: TokenBatch, config: TrainConfig)
     batch = batch.to(device_of(model))
     if config.loss == "answer":
         asked = torch.tensor([batch.answer_position])
-        return F.cross_entropy(fused_logits(model, batch.tokens, asked)[:, 0], batch.answer)
+        # The prompt and no more: with bidirectional attention what comes after it would be read.
+        return F.cross_entropy(fused_logits(model, batch.prompt, asked)[:, 0], batch.answer)
     logits = fused_logits(model, batch.tokens[:, :-1])
     loss = F.cross_entropy(logits.flatten(0, 1), batch.tokens[:, 1:].flatten())
     if config.answer_weight:

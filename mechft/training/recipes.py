@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from mechft.models import build
 from mechft.models.build import ModelConfig
 from mechft.randomness import derive_seed
 from mechft.tasks import pcfg_config
-from mechft.tasks.batch import Source, TokenBatch
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg import PCFGTask
 from mechft.tasks.pcfg_config import PCFGConfig
-from mechft.training.behaviour import EVALUATION_SIZE, behaviour_queries, evaluation_batches
-from mechft.training.config import TrainConfig, geometric_steps, learning_rate_value
-from mechft.training.loop import train
-from mechft.training.trained import MODEL_FILE, Trained, save
+from mechft.training.behaviour import EVALUATION_SIZE, evaluation_batches
+from mechft.training.config import TrainConfig, learning_rate_value
+from mechft.training.plan import Plan, carry_out, finetuning_plan, reversal_plan
+from mechft.training.protocols import protocol_of
+from mechft.training.trained import Trained
 
 PRETRAINING_STEPS = {"tiny": 2000, "small": 10_000, "paper": 200_000}
 """Pretraining steps by preset. Paper: 10K to 200K; its main text has 200K."""
@@ -77,7 +76,8 @@ def pretrain(
     }
     evaluations = evaluation_batches(queries, seed)
     facts = {"recipe": "pretrain", "preset": preset, "prior": prior, "seed": seed}
-    return _run(start, made.pretraining(), train_config, evaluations, facts, directory)
+    plan = Plan(start, made.pretraining(), train_config, evaluations, facts)
+    return carry_out(plan, directory)
 
 
 def _pretraining_queries(config: PCFGConfig) -> list[tuple[str, str]]:
@@ -90,15 +90,15 @@ def _pretraining_queries(config: PCFGConfig) -> list[tuple[str, str]]:
 
 def finetune(
     base: Trained,
-    operand: str = "b",
+    operand: str | None = None,
     *,
-    family: str = "C",
+    family: str | None = None,
     train_correlation: float | None = 1.0,
-    offset: int = 1,
-    pretraining_operand: str = "a",
-    learning_rate: str | float = "L",
-    steps: int = 400,
-    batch_size: int = 96,
+    offset: int | None = None,
+    pretraining_operand: str | None = None,
+    learning_rate: str | float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
     seed: int = 0,
     evaluation_size: int = EVALUATION_SIZE,
     directory: str | Path | None = None,
@@ -109,16 +109,22 @@ def finetune(
     During the run the accuracy is measured on both operands, on strings without (``cte0``) and with
     (``cte1``) the correlation: "acc_pt_cte0", "acc_pt_cte1", "acc_ft_cte0", "acc_ft_cte1".
 
+    What is not given is the task's: operands, family and offset from ``base.task.contrast`` (PCFG: the
+    count of a against the count of b, q = 1), the way of training from ``mechft.training.protocols``
+    (PCFG: AdamW, 400 steps; compiled programs: SGD, 10,000 steps).
+
     Args:
         base: The model to start from; it stays as it is.
         operand: O_FT, asked for in every sample.
-        family: Task family, "C" (Counter) or "I" (Indexer); another with ``train_correlation=None``.
+        family: Task family. PCFG: "C" (Counter) or "I" (Indexer); another with
+            ``train_correlation=None``. A program has one, its name.
         train_correlation: C_Tr, the probability that r(x, O_FT) − r(x, O_PT) = ``offset`` holds in a
-            training string; None for plain grammar strings.
+            training string; None for plain strings.
         offset: q.
         pretraining_operand: O_PT, whose fate is watched.
-        learning_rate: Peak rate, or "L", "M", "S" (1e-4, 1e-5, 1e-6).
-        steps: Optimiser steps. Paper: 10,000; 200 to 400 suffice at tiny.
+        learning_rate: Peak rate, or its name: "L", "M", "S" (PCFG: 1e-4, 1e-5, 1e-6, by default L;
+            programs: 1e-1, 1e-2, 1e-3, "VS" 1e-4, by default M).
+        steps: Optimiser steps. Paper: 10,000; 200 to 400 suffice for PCFG models at tiny.
         batch_size: Paper: 96.
         seed: Seed of batches and evaluations.
         evaluation_size: Rows of each evaluation during the run.
@@ -132,39 +138,30 @@ def finetune(
 
     Cost: at tiny, 400 steps take about a minute on 2 cores.
     """
-    contrast = Contrast(family, pretraining_operand, operand, offset)
-    correlation = None
-    if train_correlation is not None:
-        correlation = contrast.correlation(train_correlation)
-    source = base.task.query(family, operand, correlation)
-    facts = {
-        "recipe": "finetune",
-        "family": family,
-        "operand": operand,
-        "pretraining_operand": pretraining_operand,
-        "train_correlation": train_correlation,
-        "offset": offset,
-        "seed": seed,
-    }
-    evaluations = evaluation_batches(behaviour_queries(base.task, contrast), seed, evaluation_size)
-    config = TrainConfig(
+    plan = finetuning_plan(
+        base,
+        operand,
+        family=family,
+        train_correlation=train_correlation,
+        offset=offset,
+        pretraining_operand=pretraining_operand,
+        learning_rate=learning_rate,
         steps=steps,
-        learning_rate=learning_rate_value(learning_rate),
         batch_size=batch_size,
-        seed=derive_seed(seed, "finetune"),
-        evaluate_at=geometric_steps(steps),
+        seed=seed,
+        evaluation_size=evaluation_size,
+        name=name,
     )
-    start = base.renamed(name or f"{base.name}+ft")
-    return _run(start, source, config, evaluations, facts, directory)
+    return carry_out(plan, directory)
 
 
 def reverse_finetune(
     model: Trained,
     *,
     contrast: Contrast | None = None,
-    learning_rate: str | float = 3e-5,
-    steps: int = 400,
-    batch_size: int = 96,
+    learning_rate: str | float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
     seed: int = 0,
     stop_at: float | None = None,
     evaluation_size: int = EVALUATION_SIZE,
@@ -173,15 +170,16 @@ def reverse_finetune(
 ) -> Trained:
     """Fine-tune a copy back on the pretraining task: reFT (Jain et al., Sec. 4 and App. D).
 
-    Trains on the pretraining operand, on plain grammar strings, and watches what returns
+    Trains on the pretraining operand, on plain strings, and watches what returns
     ("acc_pt_cte0") and what goes ("acc_ft_cte1").
 
     Args:
         model: The fine-tuned model; it stays as it is.
         contrast: Which operand to go back to and which to watch beside it; by default the ones
             ``model`` was fine-tuned with.
-        learning_rate: Peak rate; the paper's is smaller than in fine-tuning, hence 3e-5 by default.
-        steps: Optimiser steps of the whole schedule.
+        learning_rate: Peak rate or its name; the paper's is smaller than in fine-tuning, hence 3e-5 by
+            default for PCFG models and "S" (1e-3) for programs.
+        steps: Optimiser steps of the whole schedule; by default as many as ``finetune``.
         batch_size: Paper: 96.
         seed: Seed of batches and evaluations.
         stop_at: Accuracy on O_PT at which to stop early.
@@ -194,30 +192,18 @@ def reverse_finetune(
 
     Cost: at tiny, 400 steps take about a minute on 2 cores.
     """
-    contrast = contrast or model.contrast
-    queries = behaviour_queries(model.task, contrast)
-    names = [name for name in ("acc_pt_cte0", "acc_ft_cte1") if name in queries]
-    watched = {name: queries[name] for name in names or queries}
-    config = TrainConfig(
+    plan = reversal_plan(
+        model,
+        contrast=contrast,
+        learning_rate=learning_rate,
         steps=steps,
-        learning_rate=learning_rate_value(learning_rate),
         batch_size=batch_size,
-        seed=derive_seed(seed, "reverse_finetune"),
-        evaluate_at=geometric_steps(steps, per_decade=8),
-        stop_at=None if stop_at is None else (next(iter(watched)), stop_at),
+        seed=seed,
+        stop_at=stop_at,
+        evaluation_size=evaluation_size,
+        name=name,
     )
-    facts = {
-        "recipe": "reverse_finetune",
-        "family": contrast.family,
-        "operand": contrast.pretraining_operand,
-        "finetuning_operand": contrast.finetuning_operand,
-        "offset": contrast.offset,
-        "seed": seed,
-    }
-    source = model.task.query(contrast.family, contrast.pretraining_operand)
-    start = model.renamed(name or f"{model.name}+reft")
-    evaluations = evaluation_batches(watched, seed, evaluation_size)
-    return _run(start, source, config, evaluations, facts, directory)
+    return carry_out(plan, directory)
 
 
 def fresh(like: Trained, seed: int = 0, name: str = "Scr.") -> Trained:
@@ -225,27 +211,39 @@ def fresh(like: Trained, seed: int = 0, name: str = "Scr.") -> Trained:
 
     ``reverse_finetune(fresh(base), learning_rate=1e-3)`` is Scr. (from scratch on O_PT alone), and
     ``reverse_finetune(load("pcfg-tiny-never-a"))`` is Scr.+FT: pretrained alike, O_PT never asked for.
+
+    What the task's protocol freezes (a program's unembedding) is copied: it says how an answer is read,
+    and is nothing to be learned.
     """
     weights = build.build_model(build.model_config(like.model), seed=derive_seed(seed, "scratch"))
+    with torch.no_grad():
+        for parameter in protocol_of(like.task).frozen:
+            weights.get_parameter(parameter).copy_(like.model.get_parameter(parameter))
     return Trained(weights, like.task, ({"recipe": "fresh", "seed": seed},), name=name)
 
 
 def scratch(
-    like: Trained, *, learning_rate: str | float = 1e-3, seed: int = 0, steps: int = 2000
+    like: Trained,
+    *,
+    learning_rate: str | float | None = None,
+    seed: int = 0,
+    steps: int | None = None,
 ) -> Trained:
     """The Scr. control (App. E.4): a model of the same shape, from nothing, on O_PT alone.
 
     Args:
         like: The fine-tuned model it is a control for; gives shape, task and contrast, no weights.
-        learning_rate: Peak rate; the pretraining rate by default.
+        learning_rate: Peak rate or its name; by default the pretraining rate (1e-3) for PCFG models and
+            "L" for programs.
         seed: Seed of weights, batches and evaluations.
-        steps: Optimiser steps.
+        steps: Optimiser steps; 2,000 by default for PCFG models, 10,000 for programs.
     """
+    protocol = protocol_of(like.task)
     return reverse_finetune(
         fresh(like, seed),
         contrast=like.contrast,
-        learning_rate=learning_rate,
-        steps=steps,
+        learning_rate=protocol.scratch_learning_rate if learning_rate is None else learning_rate,
+        steps=protocol.scratch_steps if steps is None else steps,
         seed=seed,
         name="Scr.",
     )
@@ -255,9 +253,9 @@ def scratch_finetune(
     start: Trained,
     *,
     contrast: Contrast | None = None,
-    learning_rate: str | float = 3e-5,
-    steps: int = 400,
-    batch_size: int = 96,
+    learning_rate: str | float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
     seed: int = 0,
     stop_at: float | None = None,
     evaluation_size: int = EVALUATION_SIZE,
@@ -266,7 +264,8 @@ def scratch_finetune(
     """The Scr.+FT control: reFT's training on a model that was never asked for O_PT.
 
     Args:
-        start: A model pretrained without O_PT, such as the bundled "pcfg-tiny-never-a".
+        start: A model pretrained without O_PT, such as the bundled "pcfg-tiny-never-a", or a program
+            compiled for O_FT.
         contrast, learning_rate, steps, batch_size, seed, stop_at, evaluation_size, directory: As in
             ``reverse_finetune``; give both the same, or they cannot be compared.
     """
@@ -282,36 +281,3 @@ def scratch_finetune(
         directory=directory,
         name="Scr.+FT",
     )
-
-
-def _run(
-    start: Trained,
-    source: Source,
-    config: TrainConfig,
-    evaluations: Mapping[str, TokenBatch],
-    facts: dict[str, Any],
-    directory: str | Path | None,
-) -> Trained:
-    model = build.clone(start.model)
-    records = train(
-        model,
-        source,
-        config,
-        evaluations=evaluations,
-        directory=directory,
-        label=start.name,
-        identity={**facts, "task": start.task.to_dict()},
-    )
-    last = max(record["step"] for record in records)
-    entry = {
-        **facts,
-        "learning_rate": config.learning_rate,
-        "steps": config.steps,
-        "batch_size": config.batch_size,
-        "final": {r["evaluation"]: r["accuracy"] for r in records if r["step"] == last},
-    }
-    lineage = (*start.lineage, entry)
-    trained = replace(start, model=model, lineage=lineage, records=tuple(records))
-    if directory is not None and not (Path(directory) / MODEL_FILE).exists():
-        save(trained, Path(directory) / MODEL_FILE)
-    return trained

@@ -6,20 +6,25 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from mechft.errors import CheckpointError, OutputExistsError, TrainingDivergedError
+from mechft.errors import (
+    CheckpointError,
+    OutputExistsError,
+    TrainingDivergedError,
+    require,
+    unknown_name,
+)
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.statistics import Proportion
 from mechft.tasks.batch import TokenBatch
 from mechft.training.config import TrainConfig
 from mechft.training.evaluation import accuracy
-from mechft.training.schedule import warmup_cosine
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -57,24 +62,14 @@ class Run:
         self.model, self.config, self.evaluations = model, config, evaluations
         self.path = None if directory is None else Path(directory) / CHECKPOINT_FILE
         digests = {name: batch.digest() for name, batch in evaluations.items()}
-        self.identity = _as_json({"config": asdict(config), "evaluations": digests, **identity})
+        self.identity = _as_json({"config": _settings(config), "evaluations": digests, **identity})
         self.saved_step: int | None = None
         self.step = 0
         self.stopped = False
         self.history: list[dict[str, Any]] = []
-        self.names = [name for name, _ in model.named_parameters()]
-        self.parameters = list(model.parameters())
-        matrices = [p for p in self.parameters if p.dim() > 1]
-        others = [p for p in self.parameters if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=config.betas,
-            fused=True,
-        )
+        trained = trained_parameters(model, config)
+        self.names, self.parameters = list(trained), list(trained.values())
+        self.optimizer = _optimizer(self.parameters, config)
 
     @property
     def finished(self) -> bool:
@@ -87,14 +82,17 @@ class Run:
         Raises:
             TrainingDivergedError: If loss or gradient is not finite; the weights are still good.
         """
-        rate = self._rate(self.step)
+        rate = self.config.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         value = float(loss.detach())
         self._check_finite("loss", value, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+        # Only with frozen parameters are the inputs named: their gradients are then not computed at all.
+        inputs = self.parameters if self.config.frozen else None
+        loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
+        clip = math.inf if self.config.gradient_clip is None else self.config.gradient_clip
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         self._check_finite("gradient's norm", float(norm), rate)
         self.optimizer.step()
         self.step += 1
@@ -108,29 +106,14 @@ class Run:
             kept = f"the last good one, of step {self.saved_step}, is {self.path}"
         raise TrainingDivergedError(
             f"The {what} became {value} at step {self.step + 1} of {self.config.steps} (learning rate "
-            f"{rate:.2g}). Checkpoint: {kept}. Lower the learning rate."
+            f"{rate:.2g}). Checkpoint: {kept}. Lower the learning rate.",
+            self.step + 1,
         )
-
-    def _rate(self, step: int) -> float:
-        c = self.config
-        return warmup_cosine(step, c.steps, c.learning_rate, c.warmup_fraction, c.final_fraction)
 
     def evaluate(self, loss: float) -> dict[str, Proportion]:
         """Measure every evaluation and add it to the history."""
         results = {name: accuracy(self.model, batch) for name, batch in self.evaluations.items()}
-        self.history += [
-            {
-                "step": self.step,
-                "learning_rate": self._rate(max(0, self.step - 1)),
-                "train_loss": None if math.isnan(loss) else loss,
-                "evaluation": name,
-                "accuracy": result.value,
-                "ci_low": result.low,
-                "ci_high": result.high,
-                "n": result.n,
-            }
-            for name, result in results.items()
-        ]
+        self.history += evaluation_records(self.step, loss, results, self.config)
         if self.config.stop_at is not None:
             name, threshold = self.config.stop_at
             self.stopped = results[name].value >= threshold
@@ -144,6 +127,7 @@ class Run:
             f"{name}.{key}": value
             for name, parameter in zip(self.names, self.parameters, strict=True)
             for key, value in self.optimizer.state[parameter].items()
+            if isinstance(value, Tensor)
         }
         description = {
             "identity": self.identity,
@@ -190,6 +174,77 @@ class Run:
             }
             if state:
                 self.optimizer.state[parameter] = state
+
+
+def trained_parameters(
+    model: HookedTransformer, config: TrainConfig
+) -> dict[str, torch.nn.Parameter]:
+    """The parameters a run trains, by name: all but ``config.frozen``.
+
+    Raises:
+        UnknownNameError: If a frozen name is not one of the model's parameters.
+        ConfigError: If nothing is left to train.
+    """
+    named = dict(model.named_parameters())
+    for name in config.frozen:
+        if name not in named:
+            raise unknown_name("parameter to freeze", name, named)
+    left = {name: p for name, p in named.items() if name not in config.frozen}
+    require(bool(left), "Every parameter is frozen; leave at least one to train.")
+    return left
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD; weight decay for parameters of two or more axes only."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    rate = config.learning_rate
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, fused=True)
+    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
+
+
+def evaluation_records(
+    step: int, loss: float, results: Mapping[str, Proportion], config: TrainConfig
+) -> list[dict[str, Any]]:
+    """One record an evaluation: the row of a history, with ``HISTORY_COLUMNS``.
+
+    Args:
+        step: Steps taken.
+        loss: Of the step before; NaN if there is none.
+        results: Accuracies by evaluation.
+        config: The run's; gives the learning rate of the step before.
+    """
+    return [
+        {
+            "step": step,
+            "learning_rate": config.rate(max(0, step - 1)),
+            "train_loss": None if math.isnan(loss) else loss,
+            "evaluation": name,
+            "accuracy": result.value,
+            "ci_low": result.low,
+            "ci_high": result.high,
+            "n": result.n,
+        }
+        for name, result in results.items()
+    ]
+
+
+_LATER_SETTINGS = ("optimizer", "momentum", "frozen")
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings as its identity.
+
+    Settings that the first checkpoints did not know are named only where they are not the default, so
+    that a run begun before them goes on.
+    """
+    values = asdict(config) | {"weight_decay": config.decay}
+    defaults = {f.name: f.default for f in fields(config)}
+    return {k: v for k, v in values.items() if k not in _LATER_SETTINGS or v != defaults[k]}
 
 
 def _as_json(value: Any) -> Any:

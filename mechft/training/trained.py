@@ -18,7 +18,7 @@ from mechft.errors import (
 from mechft.models.bundled import bundled_path
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.tasks.contrast import Contrast
-from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.task import Task, task_from_dict
 from mechft.training.run import HISTORY_COLUMNS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Trained:
     """
 
     model: HookedTransformer
-    task: PCFGTask
+    task: Task
     lineage: tuple[dict[str, Any], ...] = ()
     records: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     name: str = "model"
@@ -55,7 +55,7 @@ class Trained:
 
     @property
     def contrast(self) -> Contrast:
-        """What the last fine-tuning set against what; the paper's (count a against b) if none did."""
+        """What the last fine-tuning set against what; the task's own (count a against b) if none did."""
         for entry in reversed(self.lineage):
             if entry["recipe"] == "finetune":
                 return Contrast(
@@ -64,7 +64,7 @@ class Trained:
                     entry["operand"],
                     entry["offset"],
                 )
-        return Contrast()
+        return self.task.contrast
 
     def revival(self, threshold: float = 0.95, evaluation: str = "acc_pt_cte0") -> int | None:
         """First evaluated step of the last training from which an accuracy stays at a threshold.
@@ -154,7 +154,7 @@ def load(name_or_path: str | Path) -> Trained:
             "it: load that, or the folder; start an unfinished one again to finish it."
         )
     try:
-        task = PCFGTask.from_dict(description["task"])
+        task = task_from_dict(description["task"])
         trained = Trained(
             found.model,
             task,
@@ -168,10 +168,13 @@ def load(name_or_path: str | Path) -> Trained:
             f"({error}). Load it with mechft.models.checkpoint.load_checkpoint instead."
         ) from error
     cfg = found.model.cfg
-    if cfg.d_vocab != len(task.vocabulary) or cfg.n_ctx < task.sample_length - 1:
+    sizes = (cfg.d_vocab, cfg.d_vocab_out, cfg.n_ctx)
+    wanted = (len(task.vocabulary), len(task.answer_vocabulary), task.n_ctx)
+    if sizes[:2] != wanted[:2] or sizes[2] < wanted[2]:
         raise CheckpointError(
-            f"{path}: its model has {cfg.d_vocab} tokens and inputs of {cfg.n_ctx}, its task needs "
-            f"{len(task.vocabulary)} and {task.sample_length - 1}. They were not made for each other."
+            f"{path}: its model reads {sizes[0]} tokens, predicts {sizes[1]} and takes inputs of "
+            f"{sizes[2]}; its task needs {wanted[0]}, {wanted[1]} and {wanted[2]}. They were not made "
+            "for each other."
         )
     return trained
 

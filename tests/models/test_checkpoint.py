@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from mechft.errors import CheckpointError, ConfigError, OutputExistsError, UnknownNameError
+from mechft.models.build import ModelConfig, build_model
 from mechft.models.bundled import BUNDLE, manifest
 from mechft.models.checkpoint import load_checkpoint, read_header, save_checkpoint
 from mechft.training.trained import Trained, load, save
@@ -49,6 +50,38 @@ def test_extra_tensors_and_dtype(
     assert found.extra.keys() == extra.keys() and torch.equal(found.extra["y"], extra["y"])
 
 
+def test_gpt_style_files_say_what_they_always_said(trained: Trained, tmp_path: Path) -> None:
+    """A bundled model written again gives the file's own bytes; its hash is in the manifest."""
+    path = save(trained, tmp_path / "a")
+    assert read_header(path).keys() == {"format", "model", "dtype", "description"}
+    assert read_header(path)["model"].keys() == {
+        "n_layers", "n_heads", "d_model", "d_vocab", "n_ctx", "d_mlp", "initializer_range",
+    }  # fmt: skip
+    bundled = BUNDLE / manifest()["pcfg-tiny-low"]["file"]
+    found = load_checkpoint(bundled)
+    again = save_checkpoint(tmp_path / "b", found.model, found.description, found.extra)
+    assert again.read_bytes() == bundled.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"d_head": 3},
+        {"d_vocab_out": 4},
+        {"activation": "relu"},
+        {"normalization": "none"},
+        {"attention": "bidirectional"},
+    ],
+)
+def test_other_shapes_come_back(field: dict[str, Any], tmp_path: Path) -> None:
+    model = build_model(ModelConfig(1, 2, 8, 10, 6, **field))
+    path = save_checkpoint(tmp_path / "c", model, {})
+    assert read_header(path)["model"].items() >= field.items()
+    again = load_checkpoint(path).model
+    tokens = torch.arange(6)[None]
+    assert torch.equal(again(tokens), model(tokens))
+
+
 def test_failed_write_leaves_the_old_file(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,8 +99,8 @@ def test_failed_write_leaves_the_old_file(
 
 
 def test_models_it_cannot_describe_are_refused(trained: Trained, tmp_path: Path) -> None:
-    trained.model.cfg.act_fn = "relu"
-    with pytest.raises(ConfigError, match="act_fn='relu' and would come back as another model"):
+    trained.model.cfg.act_fn = "gelu_new"
+    with pytest.raises(ConfigError, match="act_fn='gelu_new' and would come back as another model"):
         save(trained, tmp_path / "c")
     trained.model.cfg.act_fn = "gelu"
     with torch.no_grad():

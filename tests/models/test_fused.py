@@ -119,11 +119,11 @@ def test_other_architectures_are_refused() -> None:
         "d_vocab": 5,
     }
     cfg = HookedTransformerConfig(
-        **shape, act_fn="relu", normalization_type=None, attention_dir="bidirectional"
+        **shape, act_fn="silu", normalization_type="RMS", positional_embedding_type="rotary"
     )
     model = HookedTransformer(cfg)
     assert len(unsupported_features(model)) == 3
-    with pytest.raises(ConfigError, match="normalization_type=None, act_fn='relu'"):
+    with pytest.raises(ConfigError, match="normalization_type='RMS', act_fn='silu'"):
         fused_logits(model, torch.zeros(1, 2, dtype=torch.long))
 
 

@@ -13,6 +13,7 @@ from mechft.errors import CheckpointError, ConfigError, OutputExistsError, Unkno
 from mechft.models.build import fingerprint
 from mechft.randomness import generator
 from mechft.tasks.contrast import Contrast
+from mechft.tasks.pcfg import PCFGTask
 from mechft.training.evaluation import accuracy, answer_logits
 from mechft.training.recipes import (
     finetune,
@@ -99,6 +100,7 @@ def test_another_question_in_the_same_folder_is_refused(trained: Trained, tmp_pa
 def test_pretrain_by_preset(tmp_path: Path) -> None:
     made = pretrain("tiny", "never_a", steps=2, batch_size=4, directory=tmp_path)
     assert made.name == "pcfg-tiny-never-a"
+    assert isinstance(made.task, PCFGTask)
     assert made.task.config.operand_prior == (0.0, 1.0, 0.0)
     assert {"C(a)", "C(b)", "I(b)", "CC(bb)", "T(NULL)"} <= set(made.history["evaluation"])
 

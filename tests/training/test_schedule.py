@@ -8,6 +8,7 @@ import pytest
 
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.training.config import TrainConfig, geometric_steps, learning_rate_value
+from mechft.training.protocols import PROTOCOLS
 from mechft.training.schedule import warmup_cosine
 
 
@@ -29,9 +30,11 @@ def test_geometric_steps(steps: int) -> None:
 
 
 def test_learning_rate_names() -> None:
-    assert [learning_rate_value(name) for name in "LMS"] == [1e-4, 1e-5, 1e-6]
-    with pytest.raises(UnknownNameError, match="Known: L, M, S"):
-        learning_rate_value("XL")
+    pcfg, program = PROTOCOLS["pcfg"], PROTOCOLS["program"]
+    assert [pcfg.rate(name) for name in "LMS"] == [1e-4, 1e-5, 1e-6]
+    assert [program.rate(name) for name in ("L", "M", "S", "VS")] == [1e-1, 1e-2, 1e-3, 1e-4]
+    with pytest.raises(UnknownNameError, match=r"Known: L, M, S\."):
+        pcfg.rate("VS")
     with pytest.raises(ConfigError, match="positive and finite; got nan"):
         learning_rate_value(float("nan"))
 
@@ -41,6 +44,10 @@ def test_learning_rate_names() -> None:
     [
         ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"steps": 2.5}, "whole number"),
+        ({"optimizer": "adam"}, "Known: adamw, sgd"),
+        ({"momentum": 1.0}, r"momentum lies in \[0, 1\); got 1"),
+        ({"weight_decay": -0.1}, "weight_decay is at least 0; got -0.1"),
+        ({"frozen": "unembed.W_U"}, "tuple of parameter names"),
         ({"gradient_clip": 0.0}, "gradient_clip must be positive"),
         ({"betas": (0.9, 1.0)}, r"betas are two numbers in \[0, 1\)"),
         ({"evaluate_at": (0, 6)}, r"evaluate_at lies in 0\.\.5.*\[6\]"),

@@ -13,7 +13,6 @@ from mechft.errors import require
 from mechft.models.build import build_model, clone, model_config
 from mechft.models.fused import unsupported_features
 from mechft.models.hook_points import ModelLike, as_model, device_of
-from mechft.models.weights import is_hooked_transformer
 from mechft.randomness import derive_seed, generator
 from mechft.tasks.batch import TokenBatch
 
@@ -29,14 +28,14 @@ TypeOf = int | Callable[[TokenBatch], Int[Tensor, "row part"]]
 """A row's type, on which control labels depend: its last so many prompt tokens, of those positions whose
 token varies; or a function that gives a row of whole numbers for each row."""
 
-DEFAULT_TYPE = 3
+_MOST = 3  # tokens of a type if none is asked for
 _SEEN = 0.5  # share of test rows whose type must occur in training for the control to be learnable
 
 
 def random_twin(model: ModelLike, seed: int = 0) -> HookedTransformer:
     """A model of the same architecture, dtype and device whose weights are drawn afresh.
 
-    A GPT-style HookedTransformer is built anew, as ``build_model`` does. Of any other model, such as a
+    A HookedTransformer that ``build_model`` could have made is built anew. Of any other model, such as a
     TransformerBridge, a clone is redrawn: matrices from N(0, initializer_range²), norms' scales 1,
     biases 0. The model given is left as it is.
 
@@ -44,7 +43,7 @@ def random_twin(model: ModelLike, seed: int = 0) -> HookedTransformer:
     """
     model = as_model(model)
     parameter = next(model.parameters())
-    if not unsupported_features(model) and _rebuilds(model):
+    if not unsupported_features(model):  # then ``model_config`` describes it whole
         # A seed of its own: the model itself may have been drawn from this very one.
         fresh = derive_seed(seed, "random twin")
         twin = build_model(model_config(model), fresh, parameter.dtype)
@@ -65,13 +64,6 @@ def random_twin(model: ModelLike, seed: int = 0) -> HookedTransformer:
     return twin
 
 
-def _rebuilds(model: HookedTransformer) -> bool:
-    """Whether ``model_config`` describes the model whole."""
-    cfg = model.cfg
-    same_width = cfg.d_head * cfg.n_heads == cfg.d_model
-    return bool(is_hooked_transformer(model) and same_width and cfg.d_vocab_out == cfg.d_vocab)
-
-
 def _initializer_range(model: HookedTransformer) -> float:
     inner = getattr(getattr(model, "original_model", None), "config", None)
     for config in (inner, model.cfg):
@@ -85,7 +77,7 @@ def control_labels(
     target: Int[Tensor, " row"],
     batches: Sequence[TokenBatch],
     *,
-    type_of: TypeOf = DEFAULT_TYPE,
+    type_of: TypeOf | None = None,
     seed: int = 0,
 ) -> tuple[Int[Tensor, " row"], ...]:
     """Labels of the control task for each batch: a fixed random function of a row's type.
@@ -97,7 +89,8 @@ def control_labels(
     Args:
         target: The target's labels of the training rows.
         batches: The rows, training first.
-        type_of: What a row's type is.
+        type_of: What a row's type is; by default its last three tokens, or fewer where the vocabulary is
+            so large that types of three seldom come again.
         seed: Seed of the random function.
 
     Raises:
@@ -105,7 +98,8 @@ def control_labels(
 
     Source: Hewitt & Liang (2019), "Designing and Interpreting Probes with Control Tasks".
     """
-    kinds, index = _types(batches, type_of).unique(dim=0, return_inverse=True)
+    types = _recurring(batches) if type_of is None else _types(batches, type_of)
+    kinds, index = types.unique(dim=0, return_inverse=True)
     per_batch = index.split([len(batch) for batch in batches])
     counts = torch.bincount(per_batch[0], minlength=len(kinds))
     require(
@@ -130,6 +124,19 @@ def control_labels(
     )
     label_of[unseen] = target[any_row[unseen]]
     return tuple(label_of[found] for found in per_batch)
+
+
+def _recurring(batches: Sequence[TokenBatch]) -> Int[Tensor, "row part"]:
+    """Types of three tokens; of fewer if most rows would then have one that is nowhere else in training."""
+    sizes = [len(batch) for batch in batches]
+    for tokens in range(_MOST, 0, -1):
+        found = _types(batches, tokens)
+        train, *others = found.unique(dim=0, return_inverse=True)[1].split(sizes)
+        counts = torch.bincount(train, minlength=int(max(map(torch.max, [train, *others]))) + 1)
+        again = [counts[train] > 1, *(counts[other] > 0 for other in others)]
+        if min(float(part.double().mean()) for part in again) >= _SEEN:
+            break
+    return found
 
 
 def _types(batches: Sequence[TokenBatch], type_of: TypeOf) -> Int[Tensor, "row part"]:

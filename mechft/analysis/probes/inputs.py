@@ -98,7 +98,7 @@ def control_tasks(
     controls: Sequence[Control],
     target: str,
     batches: Sequence[TokenBatch],
-    control_type: TypeOf,
+    control_type: TypeOf | None,
     seed: int,
 ) -> dict[str, Labels]:
     """The labels each control is fitted and scored on, with "none" first: the target's own.

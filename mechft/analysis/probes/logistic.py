@@ -38,7 +38,8 @@ class Design:
 
     Attributes:
         mean, std: Standardisation. Float["width"].
-        axes: Principal axes as columns, Float["width width"]; None where features are too wide.
+        axes: Principal axes as columns, Float["width width"]; None where features are too wide, or so
+            degenerate that none are found.
         curvature: Mean square along each axis and of the 1. Float["width+1"].
         columns: The features, a column a row of data. Float["width+1 row"].
     """
@@ -54,7 +55,8 @@ class Design:
         self.axes: Tensor | None = None
         self.columns = features.new_ones(width + 1, n)
         if width <= _TURN_UP_TO:
-            _, self.axes = torch.linalg.eigh(inputs @ inputs.T)
+            self.axes = _principal_axes(inputs @ inputs.T)
+        if self.axes is not None:
             torch.mm(self.axes.T, inputs, out=self.columns[:-1])
         else:
             self.columns[:-1] = inputs
@@ -71,6 +73,20 @@ class Design:
         """Weights and biases for standardised features, from a fit in these coordinates."""
         inner = weight[:, :-1].T
         return (inner if self.axes is None else self.axes @ inner), weight[:, -1]
+
+
+def _principal_axes(gram: Float[Tensor, "width width"]) -> Tensor | None:
+    """Eigenvectors as columns; None if they cannot be found, and the solver does without.
+
+    LAPACK's divide and conquer fails on some float32 matrices with many equal eigenvalues: a compiled
+    program's stream has channels that are copies of each other, or noise. In float64 it has not failed.
+    """
+    for dtype in dict.fromkeys((gram.dtype, torch.float64)):
+        try:
+            return torch.linalg.eigh(gram.to(dtype)).eigenvectors.to(gram.dtype)
+        except torch.linalg.LinAlgError:
+            continue
+    return None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -24,6 +24,8 @@ Query = Literal["answer", "all"]
 """Which queries count: the position whose next token is the answer, or every position of the prompt."""
 Tokens = Mapping[str, Sequence[int]] | Sequence[int]
 """Groups of token ids by name, or single token ids, a group each."""
+KeysOf = Callable[["TokenBatch"], Bool[Tensor, "row key"]]
+"""Which keys of each prompt count, where that differs from row to row."""
 
 _BUDGET = 2**24  # attention weights of one model held at once
 
@@ -126,6 +128,28 @@ def key_masks(
             f"{outside}.",
         )
         masks[:, place, [n % length for n in numbers]] = True
+    return masks
+
+
+def own_masks(groups: Mapping[str, KeysOf], batch: TokenBatch) -> Bool[Tensor, "row group key"]:
+    """``key_masks`` of groups that differ from row to row.
+
+    Raises:
+        ConfigError: If a function gives anything but a truth value for each row and position.
+    """
+    shape = tuple(batch.prompt.shape)
+    masks = torch.zeros(
+        shape[0], len(groups), shape[1], dtype=torch.bool, device=batch.prompt.device
+    )
+    for place, (name, keys) in enumerate(groups.items()):
+        found = keys(batch)
+        fits = isinstance(found, Tensor) and found.dtype == torch.bool
+        require(
+            fits and tuple(found.shape) == shape,
+            f"The keys of group {name!r} are truth values of shape {list(shape)}, rows and positions of "
+            f"the prompt; got {list(found.shape) if fits else type(found).__name__}.",
+        )
+        masks[:, place] = found
     return masks
 
 

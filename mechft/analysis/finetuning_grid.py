@@ -1,0 +1,60 @@
+"""Fine-tunings over a grid of learning rates and correlations, beside the paper's numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mechft.analysis.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class FinetuningGrid(Result):
+    """What models answer after fine-tuning at each learning rate and C_Tr (Jain et al., Tables 3 and 5).
+
+    Columns: rate (its name), learning_rate, c_tr, question ("acc_pt_cte0" and the like), accuracy, ci_low,
+    ci_high (95% Wilson, over rows; all NaN where training diverged), n, paper (its accuracy, NaN where
+    it has none), difference (accuracy − paper), steps, seed. One training a cell: intervals say how
+    precisely that model was measured, not how another training would come out.
+    """
+
+    def against_paper(self) -> pd.DataFrame:
+        """How far the grid is from the paper's, question by question.
+
+        Returns:
+            Columns: question, cells (compared), mean_absolute_difference, mean_difference (both in
+            points of 0..100), spearman (rank correlation of the two over the cells: 1 where they order
+            the cells alike, NaN where one of them does not vary).
+        """
+        import pandas as pd
+
+        rows = []
+        for question, cells in self.frame.groupby("question", sort=False):
+            both = cells.dropna(subset=["accuracy", "paper"])
+            rows.append(
+                {
+                    "question": question,
+                    "cells": len(both),
+                    "mean_absolute_difference": 100 * both["difference"].abs().mean(),
+                    "mean_difference": 100 * both["difference"].mean(),
+                    # Pearson's on the ranks; pandas' own "spearman" would need scipy.
+                    "spearman": both["accuracy"].rank().corr(both["paper"].rank()),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def wide(self) -> pd.DataFrame:
+        """A row a cell, in percent: rate, c_tr, and for each question ours and the paper's."""
+        import pandas as pd
+
+        rows = []
+        for (rate, c_tr), cell in self.frame.groupby(["rate", "c_tr"], sort=False):
+            row: dict[str, object] = {"rate": rate, "c_tr": c_tr}
+            for entry in cell.itertuples():
+                row[str(entry.question)] = round(100 * float(entry.accuracy), 1)
+                row[f"{entry.question} (paper)"] = round(100 * float(entry.paper), 1)
+            rows.append(row)
+        return pd.DataFrame(rows)

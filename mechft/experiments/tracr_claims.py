@@ -1,0 +1,227 @@
+"""What the paper claims of compiled programs, put to a reproduction's numbers by rules fixed beforehand."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+from mechft.experiments.checks import Check
+from mechft.experiments.tracr_looks import single_gains
+from mechft.experiments.tracr_result import REVIVED, TracrResult
+from mechft.experiments.tracr_runs import finetuned_name
+
+LEARNED, FAILED = 0.8, 0.5  # O_FT with the correlation at least, without it at most
+SINGLE = 0.6  # of O_PT brought back by one weight, as the paper says
+KEPT_MASS = 0.5  # of the base's attention on a
+KEPT_PATTERN = 0.25  # bits of Jensen-Shannon divergence from the base's pattern, at most
+
+
+def tracr_checks(result: TracrResult) -> tuple[Check, ...]:
+    """Every claim of the paper about this setup (Jain et al. 2024, Sec. 5 and App. C), with a verdict."""
+    attention = _attends if result.config.program == "counter" else _sorts
+    return (
+        _base(result),
+        _table(result),
+        _shortcut(result),
+        _gone(result),
+        attention(result),
+        _one_weight(result),
+        _diverse(result),
+        _revives(result),
+        _damaged(result),
+        _faster(result),
+    )
+
+
+def _base(result: TracrResult) -> Check:
+    compiled, densified = result.base["compiled"], result.base["densified"]
+    return Check(
+        "Noise on the compiled weights costs no accuracy on O_PT (at most 0.5 points)",
+        f"compiled {compiled}, with noise {densified}, on the same strings",
+        compiled.value - densified.value <= 0.005,
+    )
+
+
+def _table(result: TracrResult) -> Check:
+    table = result.grid.against_paper()
+    compared = table[table["cells"] > 0]
+    evidence = "; ".join(
+        f"{row.question}: {row.mean_absolute_difference:.1f} points over {row.cells} cells, "
+        f"rank correlation {row.spearman:.2f}"
+        for row in compared.itertuples()
+    )
+    near = bool((compared["mean_absolute_difference"] <= 15).all())
+    return Check(
+        "Table 3: accuracies are within 15 points of the paper's on average, in every column",
+        evidence or "the paper has no such table",
+        near if len(compared) else None,
+    )
+
+
+def _cells(result: TracrResult) -> list[dict[str, Any]]:
+    """One entry a model of the grid that did not diverge: rate, c_tr, and its four accuracies."""
+    frame = result.grid.frame.dropna(subset=["accuracy"])
+    wide = frame.pivot(index=["rate", "c_tr"], columns="question", values="accuracy")
+    return [{"rate": r, "c_tr": c, **row.to_dict()} for (r, c), row in wide.iterrows()]
+
+
+def _shortcut(result: TracrResult) -> Check:
+    cells = [c for c in _cells(result) if c["c_tr"] == 1]
+    learned = [c for c in cells if c["acc_ft_cte1"] >= LEARNED]
+    evidence = "; ".join(
+        f"{c['rate']}: {c['acc_ft_cte1']:.1%} with, {c['acc_ft_cte0']:.1%} without" for c in cells
+    )
+    return Check(
+        f"With C_Tr = 1 every model that answers for O_FT with the correlation (at least {LEARNED:.0%}) "
+        f"fails without it (at most {FAILED:.0%})",
+        evidence,
+        all(c["acc_ft_cte0"] <= FAILED for c in learned) if learned else None,
+    )
+
+
+def _gone(result: TracrResult) -> Check:
+    cells = _cells(result)
+    most = max(cells, key=lambda c: float(c["acc_pt_cte0"]))
+    return Check(
+        "O_PT looks gone in every fine-tuned model: at most 50% without the correlation",
+        f"at most {most['acc_pt_cte0']:.1%} (rate {most['rate']}, C_Tr = {most['c_tr']:g}) of "
+        f"{len(cells)} models",
+        bool(most["acc_pt_cte0"] <= 0.5),
+    )
+
+
+def _attends(result: TracrResult) -> Check:
+    mass = result.attention.mass.frame
+    operand = "a"
+    here = mass[(mass["block"] == 1) & (mass["group"] == operand)].set_index("model")["mass"]
+    base = float(here["base"])
+    kept = {name: float(value) / base for name, value in here.items() if name != "base"}
+    exempt = {"L": None, "M": (0.0,)}  # by rate the C_Tr at which it is lost; None: at all
+    lost, stays = [], []
+    for cell in _cells(result):
+        name = finetuned_name(cell["rate"], cell["c_tr"])
+        where = exempt.get(cell["rate"], ())
+        (lost if where is None or cell["c_tr"] in where else stays).append(kept[name])
+    return Check(
+        f"Block 1 keeps attending to a (at least {KEPT_MASS:.0%} of the base's mass) in every model but "
+        "those of L, and of M with C_Tr = 0, which do not",
+        f"base {base:.1%} of the attention; kept in {sum(k >= KEPT_MASS for k in stays)} of {len(stays)} "
+        f"models that should (median {_median(stays)} of the base's), lost in "
+        f"{sum(k < KEPT_MASS for k in lost)} of {len(lost)} that should not (median {_median(lost)})",
+        all(k >= KEPT_MASS for k in stays) and all(k < KEPT_MASS for k in lost),
+    )
+
+
+def _sorts(result: TracrResult) -> Check:
+    frame = result.attention.frame
+    moved = frame[frame["block"] == 0].set_index("model")["js"]
+    kept: dict[str, list[float]] = {"VS": [], "others": []}
+    for cell in _cells(result):
+        name = finetuned_name(cell["rate"], cell["c_tr"])
+        kept["VS" if cell["rate"] == "VS" else "others"].append(float(moved[name]))
+    still = [sum(js <= KEPT_PATTERN for js in kept[group]) for group in ("VS", "others")]
+    return Check(
+        f"Only models of VS keep block 0's sorting attention (divergence from the base at most "
+        f"{KEPT_PATTERN} bits)",
+        f"VS: {still[0]} of {len(kept['VS'])} keep it (median {_median(kept['VS'], '.2f')} bits); other "
+        f"rates: {still[1]} of {len(kept['others'])} (median {_median(kept['others'], '.2f')} bits)",
+        (still[0] == len(kept["VS"]) and still[1] == 0) if kept["VS"] else None,
+    )
+
+
+def _median(values: list[float], form: str = ".0%") -> str:
+    return format(statistics.median(values), form) if values else "none"
+
+
+def _one_weight(result: TracrResult) -> Check:
+    gains = single_gains(result.prune)
+    cells = {finetuned_name(c["rate"], c["c_tr"]): c for c in _cells(result)}
+    claimed = {n: g for n, g in gains.items() if cells[n]["rate"] in "MS" and cells[n]["c_tr"] > 0}
+    others = {n: g for n, g in gains.items() if n not in claimed}
+    best = max(claimed, key=lambda n: claimed[n])
+    other = f"; elsewhere at most {100 * max(others.values()):.1f} points" if others else ""
+    return Check(
+        "Removing one weight brings back more than 60 points of O_PT in some model of M or S with "
+        "C_Tr > 0, and in no other",
+        f"at most {100 * claimed[best]:.1f} points ({best}){other}; "
+        f"{sum(g > SINGLE for g in gains.values())} of {len(gains)} models gain more than 60",
+        claimed[best] > SINGLE and not any(g > SINGLE for g in others.values()),
+    )
+
+
+def _diverse(result: TracrResult) -> Check:
+    row = result.pruned_answers.spread().iloc[-1]
+    gain = single_gains(result.prune)[row["model"]]
+    share = row["effective_answers"] / row["effective_true_answers"]
+    return Check(
+        "With one weight removed the revived model still gives many answers: at least half as many, "
+        "effectively, as are right",
+        f"{row['model']}: {row['effective_answers']:.1f} effective answers, "
+        f"{row['effective_true_answers']:.1f} in the truth; it gains {100 * gain:.1f} points",
+        bool(share >= 0.5) if gain >= 0.2 else None,
+    )
+
+
+def _reversals(result: TracrResult, started: str, rate: str | None = None) -> list[dict[str, Any]]:
+    frame = result.reversals
+    rows: list[dict[str, Any]] = frame[
+        (frame["kind"] == "reFT")
+        & (frame["started"] == started)
+        & ((frame["rate"] == rate) if rate else True)
+    ].to_dict("records")
+    return rows
+
+
+def _in_steps(row: dict[str, Any]) -> str:
+    return f"{finetuned_name(row['started'], row['c_tr'])}, then {row['rate']}: {_reached(row)}"
+
+
+def _reached(row: dict[str, Any]) -> str:
+    steps = float(row["steps_to_revival"])
+    return f"not within {row['steps']} steps" if math.isnan(steps) else f"{steps:.0f} steps"
+
+
+def _revives(result: TracrResult) -> Check:
+    rows = _reversals(result, "M", "VS")
+    return Check(
+        f"reFT brings O_PT back ({REVIVED:.0%} of the base's accuracy) after M, even with VS",
+        "; ".join(map(_in_steps, rows)) or "not run",
+        all(not math.isnan(row["steps_to_revival"]) for row in rows) if rows else None,
+    )
+
+
+def _damaged(result: TracrResult) -> Check:
+    rows = _reversals(result, "L")
+    back = [row for row in rows if not math.isnan(row["steps_to_revival"])]
+    evidence = f"back in {len(back)} of {len(rows)}"
+    if back:
+        evidence += ": " + "; ".join(map(_in_steps, back))
+    return Check(
+        "After L it does not come back at any smaller rate: the capability is damaged",
+        evidence if rows else "not run",
+        not back if rows else None,
+    )
+
+
+def _faster(result: TracrResult) -> Check:
+    frame = result.reversals
+    control = {row["rate"]: row for row in frame[frame["kind"] == "Scr.+FT"].to_dict("records")}
+    rows = [*_reversals(result, "M"), *_reversals(result, "S")]
+    half = [_steps(row) <= _steps(control[row["rate"]]) / 2 for row in rows]
+    missed = "; ".join(
+        f"Scr.+FT with {rate}: {_reached(theirs)}"
+        for rate, theirs in control.items()
+        if any(row["rate"] == rate for row in rows)
+    )
+    return Check(
+        "reFT after M or S takes at most half the steps of Scr.+FT at the same rate, in most cases",
+        f"in {sum(half)} of {len(half)}: {'; '.join(map(_in_steps, rows))}. {missed}",
+        sum(half) > len(half) / 2 if half else None,
+    )
+
+
+def _steps(row: dict[str, Any]) -> float:
+    """Steps to revival; where there is none, all of the run's."""
+    steps = float(row["steps_to_revival"])
+    return float(row["steps"]) if math.isnan(steps) else steps
