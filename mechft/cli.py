@@ -33,7 +33,9 @@ Zoo = Annotated[
 Reproduce = Annotated[
     Annotated[TracrCounterConfig, tyro.conf.subcommand("tracr-counter")]
     | Annotated[TracrMaxConfig, tyro.conf.subcommand("tracr-max")],
-    tyro.conf.subcommand("reproduce", description="The paper's experiments, with its claims checked."),
+    tyro.conf.subcommand(
+        "reproduce", description="The paper's experiments, with its claims checked."
+    ),
 ]
 Command = Annotated[DemoConfig, tyro.conf.subcommand("demo")] | Reproduce | Zoo
 

@@ -16,6 +16,14 @@ from mechft.analysis.revival import Revival, revival
 from mechft.errors import require
 from mechft.experiments.paper_tables import table3
 from mechft.experiments.run_folder import claim_folder
+from mechft.experiments.tracr_cells import (
+    contrast_of,
+    finetuned_name,
+    folder_of,
+    grid,
+    reversals,
+    start_of,
+)
 from mechft.experiments.tracr_claims import tracr_checks
 from mechft.experiments.tracr_config import TracrConfig, TracrScale, scale_of
 from mechft.experiments.tracr_looks import (
@@ -25,23 +33,12 @@ from mechft.experiments.tracr_looks import (
     single_weights,
 )
 from mechft.experiments.tracr_result import REVIVED, TracrResult
-from mechft.experiments.tracr_runs import (
-    contrast_of,
-    finetuned_name,
-    folder_of,
-    grid,
-    reversals,
-    run_cells,
-    start_of,
-)
+from mechft.experiments.tracr_runs import QUESTIONS, run_cells
 from mechft.randomness import generator
 from mechft.statistics import Proportion, proportion
 from mechft.training.evaluation import accuracy
 from mechft.training.protocols import protocol_of
 from mechft.training.trained import Trained, load, package_versions, steps_to
-
-QUESTIONS = ("acc_pt_cte1", "acc_ft_cte1", "acc_pt_cte0", "acc_ft_cte0")
-"""In the order of the paper's Table 3."""
 
 
 def run_tracr(config: TracrConfig) -> TracrResult:
@@ -54,8 +51,8 @@ def run_tracr(config: TracrConfig) -> TracrResult:
     Cost: on 2 cores the trainings of 10,000 steps take about 4 hours for the Counter and 1 for the
     Max-identifier, then some minutes of looking; --steps 2500 a quarter. --quick: two minutes.
     """
-    # Which trainings are left depends on neither the number of jobs nor the folder's name.
-    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "jobs")}
+    # How and where trainings are done does not change what they are.
+    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "jobs", "ensemble")}
     settings |= {"reproduce": f"tracr-{config.program}", **package_versions()}
     if claim_folder(config.out, settings):
         print(f"Continuing the run in {config.out}.")
@@ -71,7 +68,7 @@ def run_tracr(config: TracrConfig) -> TracrResult:
         f"All {len(cells)} trainings diverged at {scale.steps} steps; nothing is left to look into.",
     )
     back = [c for c in reversals(scale) if not c.started or (c.started, c.correlation) in going]
-    print(f"Fine-tuning back: {len(back)} trainings, {_jobs(config)} at a time.")
+    print(f"Fine-tuning back: {len(back)} trainings, {_at_a_time(config)}.")
     back_rows = run_cells(config, scale, back)
     print("Looking inside: attention, weights removed and put back, answers.")
     start = start_of(config, config.base).renamed("base")
@@ -105,8 +102,8 @@ def run_tracr(config: TracrConfig) -> TracrResult:
     return result
 
 
-def _jobs(config: TracrConfig) -> int:
-    return config.jobs or os.cpu_count() or 1
+def _at_a_time(config: TracrConfig) -> str:
+    return "all at once" if config.ensemble else f"{config.jobs or os.cpu_count() or 1} at a time"
 
 
 def _base_accuracy(

@@ -7,14 +7,21 @@ import statistics
 from typing import Any
 
 from mechft.experiments.checks import Check
+from mechft.experiments.tracr_cells import finetuned_name
 from mechft.experiments.tracr_looks import single_gains
 from mechft.experiments.tracr_result import REVIVED, TracrResult
-from mechft.experiments.tracr_runs import finetuned_name
 
 LEARNED, FAILED = 0.8, 0.5  # O_FT with the correlation at least, without it at most
 SINGLE = 0.6  # of O_PT brought back by one weight, as the paper says
 KEPT_MASS = 0.5  # of the base's attention on a
 KEPT_PATTERN = 0.25  # bits of Jensen-Shannon divergence from the base's pattern, at most
+
+_QUESTIONS = {
+    "acc_pt_cte1": "O_PT with the correlation",
+    "acc_ft_cte1": "O_FT with it",
+    "acc_pt_cte0": "O_PT without",
+    "acc_ft_cte0": "O_FT without",
+}
 
 
 def tracr_checks(result: TracrResult) -> tuple[Check, ...]:
@@ -47,7 +54,7 @@ def _table(result: TracrResult) -> Check:
     table = result.grid.against_paper()
     compared = table[table["cells"] > 0]
     evidence = "; ".join(
-        f"{row.question}: {row.mean_absolute_difference:.1f} points over {row.cells} cells, "
+        f"{_QUESTIONS[str(row.question)]}: {row.mean_absolute_difference:.1f} points over {row.cells} cells, "
         f"rank correlation {row.spearman:.2f}"
         for row in compared.itertuples()
     )
@@ -98,7 +105,8 @@ def _attends(result: TracrResult) -> Check:
     base = float(here["base"])
     kept = {name: float(value) / base for name, value in here.items() if name != "base"}
     exempt = {"L": None, "M": (0.0,)}  # by rate the C_Tr at which it is lost; None: at all
-    lost, stays = [], []
+    lost: list[float] = []
+    stays: list[float] = []
     for cell in _cells(result):
         name = finetuned_name(cell["rate"], cell["c_tr"])
         where = exempt.get(cell["rate"], ())
@@ -177,8 +185,12 @@ def _in_steps(row: dict[str, Any]) -> str:
     return f"{finetuned_name(row['started'], row['c_tr'])}, then {row['rate']}: {_reached(row)}"
 
 
+def _end(row: dict[str, Any]) -> float:
+    return float(row["steps_to_revival"])
+
+
 def _reached(row: dict[str, Any]) -> str:
-    steps = float(row["steps_to_revival"])
+    steps = _end(row)
     return f"not within {row['steps']} steps" if math.isnan(steps) else f"{steps:.0f} steps"
 
 
@@ -187,13 +199,13 @@ def _revives(result: TracrResult) -> Check:
     return Check(
         f"reFT brings O_PT back ({REVIVED:.0%} of the base's accuracy) after M, even with VS",
         "; ".join(map(_in_steps, rows)) or "not run",
-        all(not math.isnan(row["steps_to_revival"]) for row in rows) if rows else None,
+        all(not math.isnan(_end(row)) for row in rows) if rows else None,
     )
 
 
 def _damaged(result: TracrResult) -> Check:
     rows = _reversals(result, "L")
-    back = [row for row in rows if not math.isnan(row["steps_to_revival"])]
+    back = [row for row in rows if not math.isnan(_end(row))]
     evidence = f"back in {len(back)} of {len(rows)}"
     if back:
         evidence += ": " + "; ".join(map(_in_steps, back))
@@ -207,7 +219,11 @@ def _damaged(result: TracrResult) -> Check:
 def _faster(result: TracrResult) -> Check:
     frame = result.reversals
     control = {row["rate"]: row for row in frame[frame["kind"] == "Scr.+FT"].to_dict("records")}
-    rows = [*_reversals(result, "M"), *_reversals(result, "S")]
+    rows = [
+        row
+        for row in (*_reversals(result, "M"), *_reversals(result, "S"))
+        if not (math.isnan(_end(row)) and math.isnan(_end(control[row["rate"]])))
+    ]
     half = [_steps(row) <= _steps(control[row["rate"]]) / 2 for row in rows]
     missed = "; ".join(
         f"Scr.+FT with {rate}: {_reached(theirs)}"
@@ -216,12 +232,14 @@ def _faster(result: TracrResult) -> Check:
     )
     return Check(
         "reFT after M or S takes at most half the steps of Scr.+FT at the same rate, in most cases",
-        f"in {sum(half)} of {len(half)}: {'; '.join(map(_in_steps, rows))}. {missed}",
+        f"in {sum(half)} of {len(half)}: {'; '.join(map(_in_steps, rows))}. {missed}"
+        if rows
+        else "neither came back in any pair",
         sum(half) > len(half) / 2 if half else None,
     )
 
 
 def _steps(row: dict[str, Any]) -> float:
     """Steps to revival; where there is none, all of the run's."""
-    steps = float(row["steps_to_revival"])
+    steps = _end(row)
     return float(row["steps"]) if math.isnan(steps) else steps

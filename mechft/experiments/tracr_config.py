@@ -14,10 +14,6 @@ RATES = ("L", "M", "S", "VS")
 CORRELATIONS = (0.0, 0.2, 0.5, 0.6, 0.8, 0.9, 1.0)
 """Its C_Tr."""
 
-NOISE = 1e-5
-"""Standard deviation of the noise on compiled weights. The paper's 0.001 costs both programs their accuracy,
-read as a variance or as a standard deviation; this is the largest power of ten that costs neither any."""
-
 
 @dataclass(frozen=True)
 class TracrConfig:
@@ -27,15 +23,20 @@ class TracrConfig:
         out: Folder for report.html, tables (CSV) and runs. A run found there with the same settings goes
             on where it stopped; any other content is refused.
         steps: Optimiser steps of every training, a fifth of them warming up. Paper: 10,000.
+        reverse_steps: Optimiser steps of every training back on O_PT and of the controls; 0 means ``steps``.
         seed: Seed of noise, batches, evaluations and random controls.
         jobs: Trainings at a time, one thread each; 0 means one a core.
+        ensemble: Train all at once as one batched computation instead, on a GPU if there is one. For a GPU:
+            on CPUs it is slower, and what is interrupted begins again.
         quick: Few trainings of few steps: shows in two minutes that everything runs, not what is true.
     """
 
     out: Path = Path("tracr")
     steps: int = 10_000
+    reverse_steps: int = 0
     seed: int = 0
     jobs: int = 0
+    ensemble: bool = False
     quick: bool = False
 
     program = ""
@@ -45,6 +46,10 @@ class TracrConfig:
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"A seed is at least 0; got {self.seed}.")
         require(self.steps >= 1, f"steps is at least 1; got {self.steps}.")
+        require(
+            self.reverse_steps >= 0,
+            f"reverse_steps is at least 0 (0: as many as steps); got {self.reverse_steps}.",
+        )
         require(self.jobs >= 0, f"jobs is at least 0 (0: one a core); got {self.jobs}.")
 
     @property
@@ -105,7 +110,7 @@ class TracrScale:
     Attributes:
         rates, correlations: The grid of fine-tunings: Table 3.
         reverse_correlations: C_Tr of the fine-tuned models that reFT starts from (at every smaller rate).
-        steps: Optimiser steps of every training.
+        steps, reverse_steps: Optimiser steps of every fine-tuning, and of every training back.
         rows: Rows of each accuracy of Table 3.
         evaluation_rows: Rows of each evaluation while training.
         look_rows: Rows of attention maps, neurons and pruning.
@@ -115,24 +120,31 @@ class TracrScale:
 
     rates: tuple[str, ...] = RATES
     correlations: tuple[float, ...] = CORRELATIONS
-    reverse_correlations: tuple[float, ...] = (0.0, 0.5, 1.0)
+    reverse_correlations: tuple[float, ...] = (0.0, 1.0)
     steps: int = 10_000
+    reverse_steps: int = 10_000
     rows: int = 2000
     evaluation_rows: int = 500
     look_rows: int = 500
     random_draws: int = 2
     prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 50, 100)
 
+    def steps_of(self, kind: str) -> int:
+        """Optimiser steps of a kind of training."""
+        return self.steps if kind == "finetune" else self.reverse_steps
+
 
 def scale_of(config: TracrConfig) -> TracrScale:
     """The sizes a run has."""
+    reverse_steps = config.reverse_steps or config.steps
     if not config.quick:
-        return TracrScale(steps=config.steps)
+        return TracrScale(steps=config.steps, reverse_steps=reverse_steps)
     return TracrScale(
         rates=("M", "S"),
         correlations=(0.0, 1.0),
         reverse_correlations=(1.0,),
         steps=min(config.steps, 150),
+        reverse_steps=min(reverse_steps, 150),
         rows=400,
         evaluation_rows=100,
         look_rows=100,

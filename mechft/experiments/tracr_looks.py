@@ -10,8 +10,8 @@ from mechft.analysis.attention_maps import AttentionMaps
 from mechft.analysis.neuron_maps import NeuronMaps
 from mechft.analysis.predicted_answers import PredictedAnswers, predicted_answers
 from mechft.analysis.pruning import PruneCurve
+from mechft.experiments.tracr_cells import contrast_of, finetuned_name
 from mechft.experiments.tracr_config import TracrConfig, TracrScale
-from mechft.experiments.tracr_runs import contrast_of, finetuned_name
 from mechft.shortcuts.attention import attention_maps, diff_attention
 from mechft.shortcuts.common import behaviour
 from mechft.shortcuts.neurons import neuron_maps

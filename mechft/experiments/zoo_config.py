@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mechft.errors import require, unknown_name
+from mechft.tasks.program_config import ProgramName
 
 BUNDLED_PRIORS = ("low", "medium", "high", "never_a")
-BUNDLED_PROGRAMS = {
+BUNDLED_PROGRAMS: dict[str, tuple[ProgramName, str]] = {
     "tracr-counter": ("counter", "a"),
     "tracr-counter-b": ("counter", "b"),
     "tracr-max": ("max", "5"),

@@ -353,4 +353,5 @@ def _attention_from(
     scores = (q @ attn.W_K.transpose(-1, -2)) @ x[:, None].transpose(-1, -2)
     scores = scores + q @ attn.b_K[:, :, None]
     gathered = torch.softmax(scores, -1) @ x[:, None]  # [batch, head, asked, d]
-    return (gathered @ attn.W_V + attn.b_V[:, None]).transpose(1, 2)
+    z: Tensor = gathered @ attn.W_V + attn.b_V[:, None]
+    return z.transpose(1, 2)

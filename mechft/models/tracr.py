@@ -53,6 +53,7 @@ def compile_program(
     *,
     name: str = "program",
     causal: bool = False,
+    exactness: int = 100,
 ) -> CompiledProgram:
     """A RASP program as a HookedTransformer that computes what the program says.
 
@@ -61,6 +62,9 @@ def compile_program(
         vocabulary: The values a string may be made of; a string gives its letters.
         length: Letters of the longest string; the model takes one position more, for ``BOS``.
         name: What tables and figures call it.
+        exactness: How steep the steps are by which MLPs tell numbers apart (Tracr's ``mlp_exactness`` and
+            its default). A selector width of c comes out right where c (c + 1) is below it: with 100 up
+            to 9, and ``length * (length + 1) + 1`` makes all right, at the price of weights as large.
         causal: Compile for attention to the past only. The program then means what Tracr's causal
             evaluation of it gives.
 
@@ -90,8 +94,9 @@ def compile_program(
         f"The compiler keeps {BOS!r} and {PAD!r} for itself; the vocabulary holds {taken}. Give those "
         "letters another name.",
     )
+    require(exactness >= 1, f"exactness is at least 1; got {exactness}.")
     program, names = _numbered(program)
-    assembled = _compile(program, set(values), length, causal, name)
+    assembled = _compile(program, set(values), length, causal, exactness, name)
     encodings = assembled.input_encoder, assembled.output_encoder
     inputs, outputs = (tuple(getattr(e, "encoding_map", ())) for e in encodings)
     check_values(outputs, "output")
@@ -121,7 +126,12 @@ def _numbered(program: rasp.SOp) -> tuple[rasp.SOp, dict[str, str]]:
 
 
 def _compile(
-    program: rasp.SOp, vocabulary: set[Value], length: int, causal: bool, name: str
+    program: rasp.SOp,
+    vocabulary: set[Value],
+    length: int,
+    causal: bool,
+    exactness: int,
+    name: str,
 ) -> AssembledTransformerModel:
     import jax
     from tracr.compiler import compiling
@@ -129,7 +139,13 @@ def _compile(
     try:
         with jax.default_device(jax.devices("cpu")[0]):
             return compiling.compile_rasp_to_model(
-                program, vocabulary, length, causal=causal, compiler_bos=BOS, compiler_pad=PAD
+                program,
+                vocabulary,
+                length,
+                causal=causal,
+                compiler_bos=BOS,
+                compiler_pad=PAD,
+                mlp_exactness=exactness,
             )
     # Tracr calls the program's own functions, so that anything may come out of it.
     except Exception as error:

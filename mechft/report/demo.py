@@ -42,7 +42,7 @@ def demo_report(result: DemoResult) -> str:
     table = prune_table(result.prune, WITH)
     best = best_removal(table)
     brackets = result.revival.brackets(THRESHOLD)
-    held = sum(check.holds for check in result.checks)
+    held = sum(check.holds is True for check in result.checks)
     lead = [
         "A small transformer was pretrained to answer questions about strings of a, b and c; almost "
         "only ever about <b>a</b> (operand prior .999). It was then fine-tuned to count <b>b</b>. "

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from mechft import plots
-from mechft.experiments.tracr_config import NOISE
+from mechft.analysis.result import Result
 from mechft.experiments.tracr_looks import single_gains
 from mechft.experiments.tracr_result import REVIVED, TracrResult
+from mechft.plots.style import TASK_NAMES
 from mechft.report.render import Section, checks_table, render, write_report
+from mechft.training.densify import COMPILED_NOISE
 from mechft.training.trained import package_versions
+
+ResultT = TypeVar("ResultT", bound=Result)
 
 _NAMES = {"counter": "Counter", "max": "Max-identifier"}
 _ASKS = {
@@ -62,6 +68,12 @@ def tracr_report(result: TracrResult) -> str:
     )
 
 
+def _shown(result: TracrResult, analysis: ResultT) -> ResultT:
+    """An analysis of the models whose maps are drawn: a figure has no room for the whole grid."""
+    drawn = set(result.maps.frame["model"])
+    return replace(analysis, frame=analysis.frame[analysis.frame["model"].isin(drawn)])
+
+
 def _operand(result: TracrResult, which: str) -> str:
     counter = result.config.program == "counter"
     if which == "pt":
@@ -72,7 +84,7 @@ def _operand(result: TracrResult, which: str) -> str:
 
 
 def _load(result: TracrResult) -> str:
-    return f'base = mf.densify(mf.load("{result.config.base}"), {NOISE:g}, seed={result.config.seed})\n'
+    return f'base = mf.densify(mf.load("{result.config.base}"), seed={result.config.seed})\n'
 
 
 def _finetune(result: TracrResult) -> str:
@@ -101,7 +113,8 @@ def _grid(result: TracrResult) -> Section:
     table = result.grid.against_paper()
     paper = bool((table["cells"] > 0).any())
     words = "; ".join(
-        f"{row.question} {row.mean_absolute_difference:.1f} points" for row in table.itertuples()
+        f"{TASK_NAMES[str(row.question)]} {row.mean_absolute_difference:.1f} points"
+        for row in table.itertuples()
     )
     return Section(
         "Table 3: what the fine-tuned models answer",
@@ -136,8 +149,8 @@ def _attention(result: TracrResult) -> Section:
             + " The attending token is down, the attended one across; one string. Below, how far each "
             "block's pattern moved in every model, as Jensen-Shannon divergence from the base's.",
         ],
-        [plots.plot(result.maps), plots.plot(result.attention)]
-        + ([plots.plot(result.attention.mass)] if counter else []),
+        [plots.plot(result.maps), plots.plot(_shown(result, result.attention))]
+        + ([plots.plot(_shown(result, result.attention.mass))] if counter else []),
         result.attention.frame,
         "attention.csv, attention_mass.csv",
         _finetune(result)
@@ -182,7 +195,12 @@ def _pruning(result: TracrResult) -> Section:
         ],
         [
             plots.plot(part)
-            for part in (result.prune, result.graft, result.pruned_answers, result.grafted_answers)
+            for part in (
+                _shown(result, result.prune),
+                _shown(result, result.graft),
+                result.pruned_answers,
+                result.grafted_answers,
+            )
         ],
         table,
         "pruning.csv, answers.csv, answers_spread.csv",
@@ -203,7 +221,8 @@ def _reversal(result: TracrResult) -> Section:
         result.reversals,
         "reft.csv, reft_curves.csv",
         _finetune(result) + f'back = mf.reverse_finetune(ft, learning_rate="VS", '
-        f"steps={result.scale.steps}, seed={result.config.seed})\nmf.plot(mf.revival({{'reFT': back}}))",
+        f"steps={result.scale.reverse_steps}, seed={result.config.seed})\n"
+        "mf.plot(mf.revival({'reFT': back}))",
     )
 
 
@@ -211,6 +230,7 @@ def _provenance(result: TracrResult) -> Section:
     config, scale = result.config, result.scale
     command = f"mechft reproduce tracr-{config.program} --out {config.out} --seed {config.seed}"
     command += f" --steps {config.steps}" if config.steps != 10_000 else ""
+    command += f" --reverse-steps {config.reverse_steps}" if config.reverse_steps else ""
     command += " --quick" if config.quick else ""
     versions = ", ".join(f"{name} {number}" for name, number in package_versions().items())
     base = result.base
@@ -218,7 +238,7 @@ def _provenance(result: TracrResult) -> Section:
         "What was run, and what had to be chosen",
         [
             f"SGD with momentum 0.9, batches of 96, {scale.steps:,} steps of which a fifth warm "
-            f"up, cosine to 1/100; noise of standard deviation {NOISE:g} on the compiled weights; "
+            f"up, cosine to 1/100; noise of standard deviation {COMPILED_NOISE:g} on the compiled weights; "
             "gradients clipped at norm 1; the unembedding, which reads the program's output "
             f"channels and is no weight of Tracr's, stays as it is. {scale.rows:,} strings an "
             f"accuracy. Base: {html.escape(str(base['compiled']))} compiled, "

@@ -61,8 +61,8 @@ def usual_groups(trained: Trained, contrast: Contrast) -> dict[str, Any]:
     """The keys whose attention is measured by default, as arguments of the plain ``diff_attention``.
 
     PCFG: the ``letter_groups``, and "operand", the place where the prompt names the operand (its token
-    also counts among its letter). Counter: the letters O_PT and O_FT, and "$". Max-identifier: in each row the
-    letter that answers O_PT and the one that answers O_FT, and "$". Tasks of one's own: none.
+    also counts among its letter). Counter: the letters O_PT and O_FT, and "$". Max-identifier: in each
+    row the letter that answers O_PT and the one that answers O_FT, and "$". Tasks of one's own: none.
     """
     task, operands = trained.task, (contrast.pretraining_operand, contrast.finetuning_operand)
     if isinstance(task, PCFGTask):

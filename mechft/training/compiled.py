@@ -15,6 +15,9 @@ def compile_task(
 ) -> Trained:
     """The paper's Counter or Max-identifier for one operand, compiled (Jain et al., Sec. 4 and App. C).
 
+    With Tracr's own exactness the Counter answers counts of 10 and more with one too few (97% of strings
+    of 46 letters are right); ``compile_program`` makes it exact at the price of larger weights.
+
     Args:
         config: Program and lengths; the Counter of 46 letters by default.
         operand: What it answers for; O_PT of the task by default ("a", "5"). One compiled for O_FT is the

@@ -6,7 +6,7 @@ member has its own data, learning rate, schedule, optimiser state and fate; what
 ``train`` makes of it, up to rounding.
 
 For a GPU, whose kernels one small model cannot fill. On a CPU one after the other is faster (``python -m
-tests.training.benchmark_ensemble``). It has been run on CPUs only; nothing in it is particular to them.
+tests.benchmarks.ensemble``). It has been run on CPUs only; nothing in it is particular to them.
 """
 
 from __future__ import annotations

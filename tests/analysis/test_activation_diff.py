@@ -159,11 +159,11 @@ def test_rows_not_positions_are_the_cases(task: PCFGTask, make_model: Make) -> N
     assert found["cka"] == pytest.approx(linear_cka(x.flatten(0, 1), y.flatten(0, 1)))
 
 
-def test_activation_change_by_hand(trained: Trained) -> None:
+def test_activation_change_by_hand(trained: Trained, task: PCFGTask) -> None:
     model, edited = trained.model, clone(trained.model)
     with torch.no_grad():
         edited.get_parameter("blocks.1.mlp.b_out").add_(1.0)
-    batch = batch_of(trained.task, 50, 2)
+    batch = batch_of(task, 50, 2)
     _, cache = model.run_with_cache(batch.prompt)
     norms = cache[resid_post(1)][:, -1].norm(dim=1)
     result = diff_activations(model, edited, batch, hook_names=[resid_post(1)])

@@ -101,9 +101,9 @@ def test_unreadable_in_any_model(
     assert not has_hooks(model)
 
 
-def test_successive_erasers_hold_together(trained: Trained) -> None:
+def test_successive_erasers_hold_together(trained: Trained, task: PCFGTask) -> None:
     """Concept scrubbing: with all sites erased at once the later one is still unreadable."""
-    batch = labelled_rows(trained.task, 300)
+    batch = labelled_rows(task, 300)
     labels = batch.labels["last"]
     sites = [resid_post(0), resid_post(1)]
 
@@ -122,9 +122,9 @@ def test_successive_erasers_hold_together(trained: Trained) -> None:
         assert gap(True, positions) < 1e-4
 
 
-def test_positions(trained: Trained) -> None:
+def test_positions(trained: Trained, task: PCFGTask) -> None:
     """Erasing at the answer changes the last position only, erasing at all every one."""
-    batch = labelled_rows(trained.task, 100)
+    batch = labelled_rows(task, 100)
     site = resid_post(0)
     _, plain = trained.model.run_with_cache(batch.prompt, names_filter=site)
     for positions, changed in (("answer", 1), ("all", batch.prompt.shape[1])):
@@ -216,9 +216,9 @@ def test_bad_input(make_any: Callable[..., HookedTransformer], task: PCFGTask) -
             erase(model, batch, batch, {"x": batch}, "last", hook_names=[resid_mid(0)])
 
 
-def test_a_site_that_never_runs_is_noticed(trained: Trained) -> None:
+def test_a_site_that_never_runs_is_noticed(trained: Trained, task: PCFGTask) -> None:
     """hook_result exists and is off by default: erasing there would be a silent nothing."""
-    batch = labelled_rows(trained.task, 60)
+    batch = labelled_rows(task, 60)
     eraser = fit_erasers(trained, batch, "last", [resid_post(0)])[resid_post(0)]
     with (
         pytest.raises(ConfigError, match=r"without computing blocks\.0\.attn\.hook_result"),

@@ -46,9 +46,11 @@ def test_twins_transfer_perfectly(
     assert crossed["accuracy"].max() < 0.9 and (crossed["change_high"] < 0).all()
 
 
-def test_a_shift_is_undone_by_recentring(monkeypatch: pytest.MonkeyPatch, trained: Trained) -> None:
+def test_a_shift_is_undone_by_recentring(
+    monkeypatch: pytest.MonkeyPatch, trained: Trained, task: PCFGTask
+) -> None:
     """Activations moved and stretched along each axis: unreadable as fitted, read again recentred."""
-    (train, place), (test, _) = rows(trained.task, 400), rows(trained.task, 150)
+    (train, place), (test, _) = rows(task, 400), rows(task, 150)
     other = trained.renamed("moved")
     gather: Any = activations.gather_activations
     draws = generator(0, "shift")
@@ -72,13 +74,12 @@ def test_a_shift_is_undone_by_recentring(monkeypatch: pytest.MonkeyPatch, traine
     )
 
 
-def test_bad_input(trained: Trained) -> None:
-    (train, _), (test, _) = rows(trained.task, 60), rows(trained.task, 30)
+def test_bad_input(trained: Trained, task: PCFGTask) -> None:
+    (train, _), (test, _) = rows(task, 60), rows(task, 30)
     with pytest.raises(UnknownNameError, match=r"label 'lost'.*Did you mean 'last'"):
         probe_transfer(trained, trained, train, test, "lost")
     with pytest.raises(ConfigError, match="two models need different names"):
         probe_transfer(trained, trained, train, test, "last", names=("x", "x"))
-    task = trained.task
     narrow = build_model(ModelConfig(2, 2, 8, len(task.vocabulary), task.sample_length - 1))
     with pytest.raises(ConfigError, match="has 16 in base and 8 in finetuned"):
         probe_transfer(trained, narrow, train, test, "last")

@@ -142,8 +142,8 @@ def test_planted_concept_and_its_controls(
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_papers_optimizer_reaches_the_same(trained: Trained) -> None:
-    train, test = (planted_in_prompt(trained.task, n, n) for n in (600, 200))
+def test_papers_optimizer_reaches_the_same(trained: Trained, task: PCFGTask) -> None:
+    train, test = (planted_in_prompt(task, n, n) for n in (600, 200))
     options: dict[str, Any] = {"positions": -3, "hook_names": [resid_post(0), head_output(0)]}
     optimum = probe({"one": trained}, train, test, "last", **options).frame
     paper = probe(

@@ -96,8 +96,8 @@ def test_iterative_scores_are_a_loop_by_hand(make_any: Make, task: PCFGTask) -> 
     assert curve.rankings["model", "gradient×weight, every 2"].top(6) == removed
 
 
-def test_best_chooses_and_measures_on_different_rows(trained: Trained) -> None:
-    batch = rows(trained.task, 80, 1)
+def test_best_chooses_and_measures_on_different_rows(trained: Trained, task: PCFGTask) -> None:
+    batch = rows(task, 80, 1)
     curve = prune_curve(trained, batch, {"a": batch}, counts=(0, 1, 5, 20), random_draws=2)
     found = curve.best("a", at_most=5).set_index("score")
     for score, row in found.iterrows():

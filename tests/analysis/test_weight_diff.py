@@ -18,6 +18,7 @@ from mechft.analysis.weights.spectra import matrix_change
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import ModelConfig, build_model, clone
 from mechft.models.weights import all_weights, block_matrices
+from mechft.tasks.pcfg import PCFGTask
 from mechft.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -244,8 +245,7 @@ def test_nothing_is_changed(make_any: MakeAny) -> None:
         )
 
 
-def test_models_of_other_shapes(trained: Trained) -> None:
-    task = trained.task
+def test_models_of_other_shapes(trained: Trained, task: PCFGTask) -> None:
     other = build_model(ModelConfig(2, 2, 8, len(task.vocabulary), task.sample_length - 1))
     with pytest.raises(
         ConfigError, match=r"need the same shape; they differ in embed\.W_E: \[36, 16\]"

@@ -212,3 +212,14 @@ def test_shapes_are_what_the_cases_say() -> None:
         values: tuple[Value, ...] = tuple(SHAPES[name][0])
         assert case(name).compiled.letters == values
         assert case(name).compiled.length == SHAPES[name][1]
+
+
+@pytest.mark.parametrize(("exactness", "right"), [(100, 9), (14 * 15 + 1, 14)])
+def test_counts_are_right_up_to_what_the_exactness_tells_apart(exactness: int, right: int) -> None:
+    # The one-hot of c has 1 - L / (2 c (c + 1)) at c - 1 (never below 0): a half at L = c (c + 1).
+    length = 14
+    made = compile_program(counter_program("a"), "ab", length, exactness=exactness)
+    strings = ["a" * count + "b" * (length - count) for count in range(length + 1)]
+    found = [made.run(string)[-1] for string in strings]
+    assert found[: right + 1] == list(range(right + 1))
+    assert all(answer == count - 1 for count, answer in enumerate(found) if count > right)

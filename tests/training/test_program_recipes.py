@@ -59,9 +59,9 @@ def test_the_whole_story(name: str, tmp_path: Path) -> None:
 
 
 def test_defaults_are_the_papers() -> None:
-    """PAPER.md, Setup 1: SGD, 10,000 steps, 2,000 of them up to the peak, 1/100 at the end, no clipping."""
+    """Jain et al., Setup 1: SGD, 10,000 steps, 2,000 of them up to the peak, 1/100 at the end."""
     config = finetuning_plan(program(), learning_rate="VS").config
-    assert (config.optimizer, config.gradient_clip, config.decay) == ("sgd", None, 0.0)
+    assert (config.optimizer, config.momentum, config.decay) == ("sgd", 0.9, 0.0)
     assert (config.steps, config.batch_size, config.loss) == (10_000, 96, "answer")
     assert config.frozen == ("unembed.W_U", "unembed.b_U")
     rates = [config.rate(step) for step in (0, 1998, 1999, 2000, 9999)]

@@ -83,9 +83,10 @@ def _principal_axes(gram: Float[Tensor, "width width"]) -> Tensor | None:
     """
     for dtype in dict.fromkeys((gram.dtype, torch.float64)):
         try:
-            return torch.linalg.eigh(gram.to(dtype)).eigenvectors.to(gram.dtype)
-        except torch.linalg.LinAlgError:
+            axes: Tensor = torch.linalg.eigh(gram.to(dtype)).eigenvectors
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             continue
+        return axes.to(gram.dtype)
     return None
 
 
