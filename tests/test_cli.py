@@ -10,6 +10,7 @@ import pytest
 from mechft import cli
 from mechft.errors import unknown_name
 from mechft.experiments.zoo_config import ZooConfig
+from mechft.models.bundled import manifest
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["zoo"], ["zoo", "build"], ["zoo", "list"]])
@@ -52,6 +53,17 @@ def test_zoo_build_is_reproducible_and_keeps_what_is_there(tmp_path: Path) -> No
     }
     (tmp_path / "one" / "pcfg-tiny-low.safetensors").write_bytes(b"damaged")
     assert cli.main([*arguments, str(tmp_path / "one")]) == 1
+
+
+def test_compiled_programs_are_built_bit_for_bit_as_they_ship(tmp_path: Path) -> None:
+    names = ["tracr-counter-b", "tracr-max"]
+    assert cli.main(["zoo", "build", "--priors", "--programs", *names, "--out", str(tmp_path)]) == 0
+    built = json.loads((tmp_path / "manifest.json").read_text())
+    for name in names:
+        ours = {k: built[name][k] for k in ("sha256", "accuracy", "task", "command")}
+        assert ours == {k: manifest()[name][k] for k in ours}
+    with pytest.raises(SystemExit):  # neither a prior nor a program
+        cli.main(["zoo", "build", "--priors", "--out", str(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,29 @@ def test_hugging_face_pair(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "hugging_face_pair.py"))["main"](rows=30)
     shown = capsys.readouterr().out
     assert "mlp_out 1" in shown and "recovered" in shown
+
+
+def test_compiled_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In every string the compiled model's channel marks the fifth letter, and not the sixth."""
+    runpy.run_path(str(EXAMPLES / "compiled_program.py"))["main"](20, rows=60, folder=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "maps.html",
+        "attention.html",
+        "pruning.html",
+        "patching.html",
+        "revival.html",
+    }
+    shown = capsys.readouterr().out
+    assert "abacab occurs ['$', 3, 2, 3, 1, 3, 2]" in shown
+    assert '"times:3", letter by letter: [1, 0, 1, 0, 1, 0]' in shown
+    assert "base: at the fifth letter in 100.0%" in shown and "at the sixth in 0.0%" in shown
+
+
+def test_compiled_program_without_tracr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a program of one's own needs Tracr."""
+    monkeypatch.setitem(sys.modules, "tracr.rasp", None)
+    runpy.run_path(str(EXAMPLES / "compiled_program.py"))["main"](2, rows=20, folder=tmp_path)
+    shown = capsys.readouterr().out
+    assert 'pip install "mechft[tracr]"' in shown and "Does training back" in shown

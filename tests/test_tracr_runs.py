@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,3 +207,27 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="not empty"):
         run_tracr(TracrMaxConfig(out=tmp_path, quick=True))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_grid_leaves_no_worker_behind(tmp_path: Path, how: int) -> None:
+    command = [sys.executable, "-m", "mechft.cli", "reproduce", "tracr-max", "--out"]
+    command += [str(tmp_path / "run"), "--quick", "--steps", "20", "--jobs", "2"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    begun = time.monotonic()
+    while not list(tmp_path.glob("run/runs/*/checkpoint.safetensors")):
+        assert process.poll() is None and time.monotonic() - begun < 120
+        time.sleep(0.05)
+    if how == signal.SIGKILL:
+        process.kill()  # the parent alone: it cannot tell its workers
+    else:
+        os.killpg(process.pid, how)  # as a terminal's Ctrl-C
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -how), said
+    while True:  # nobody of the session is left
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() - begun < 180
+        time.sleep(0.2)

@@ -58,9 +58,7 @@ def run_tracr(config: TracrConfig) -> TracrResult:
         print(f"Continuing the run in {config.out}.")
     scale = scale_of(config)
     cells = grid(scale)
-    print(
-        f"Fine-tuning: {len(cells)} trainings of {scale.steps:,} steps, {_at_a_time(config)}."
-    )
+    print(f"Fine-tuning: {len(cells)} trainings of {scale.steps:,} steps, {_at_a_time(config)}.")
     rows = run_cells(config, scale, cells)
     going = {(row["rate"], row["correlation"]) for row in rows if row["diverged_at"] is None}
     require(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -76,7 +77,7 @@ def _over_processes(
     config: TracrConfig, scale: TracrScale, cells: Sequence[Cell], jobs: int
 ) -> Iterator[str]:
     context = multiprocessing.get_context("spawn")  # forking after torch has threads can hang
-    with ProcessPoolExecutor(jobs, context, _one_thread) as pool:
+    with ProcessPoolExecutor(jobs, context, _prepare_worker, (os.getpid(),)) as pool:
         waiting = [pool.submit(_run_cell, config, scale, cell) for cell in cells]
         try:
             for future in as_completed(waiting):
@@ -86,10 +87,18 @@ def _over_processes(
             raise
 
 
-def _one_thread() -> None:
-    """Two trainings of one thread each finish more steps than one of two: no waiting for each other."""
-    os.environ["TQDM_DISABLE"] = "1"  # one bar for all, in the parent
+def _prepare_worker(parent: int) -> None:
+    """One thread each: two trainings of one finish more steps than one of two. No bar but the parent's."""
+    os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent was killed: its work would meet that of the next attempt."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _as_ensembles(

@@ -29,14 +29,15 @@ class ZooConfig:
     Attributes:
         out: Folder for the models and manifest.json; models already in it are kept.
         priors: Operand priors to pretrain with.
-        programs: Programs to compile, by the name of their model; these need the extra "tracr".
+        programs: Programs to compile, by the name of their model ("tracr-counter" …); none by default,
+            because these need the extra "tracr".
         seed: Seed of weights, batches and evaluations.
         steps: Pretraining steps; 0 means the preset's.
     """
 
     out: Path = Path("zoo")
     priors: tuple[str, ...] = BUNDLED_PRIORS
-    programs: tuple[str, ...] = tuple(BUNDLED_PROGRAMS)
+    programs: tuple[str, ...] = ()
     seed: int = 0
     steps: int = 0
 
