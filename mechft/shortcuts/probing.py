@@ -85,7 +85,7 @@ def description_length(
         controls: Control tasks beside it.
         options: Others of ``mechft.analysis.description_length.description_length``.
 
-    Cost: about 10 s a model at tiny on 2 cores.
+    Cost: about 17 s a model at tiny on 2 cores.
     """
     import pandas as pd
 
