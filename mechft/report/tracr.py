@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mechft import plots
 from mechft.analysis.result import Result
@@ -15,6 +15,9 @@ from mechft.plots.style import TASK_NAMES
 from mechft.report.render import Section, checks_table, render, write_report
 from mechft.training.densify import COMPILED_NOISE
 from mechft.training.trained import package_versions
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 ResultT = TypeVar("ResultT", bound=Result)
 
@@ -36,7 +39,7 @@ def tracr_report(result: TracrResult) -> str:
     held = dict.fromkeys(("holds", "does not hold", "unclear"), 0)
     for check in result.checks:
         held[check.verdict] += 1
-    name = _NAMES[config.program]
+    name, back = _NAMES[config.program], result.scale.reverse_steps
     lead = [
         f"A program whose mechanism is known, the <b>{name}</b>, was compiled into a transformer "
         f"of three blocks (Tracr), fine-tuned from {_operand(result, 'pt')} (O_PT) to "
@@ -46,7 +49,8 @@ def tracr_report(result: TracrResult) -> str:
         f"Of {len(result.checks)} claims {held['holds']} hold here, {held['does not hold']} do "
         f"not, and {held['unclear']} cannot be told. One training run a cell, "
         f"{result.scale.steps:,} steps each"
-        + (" (the paper: 10,000)." if result.scale.steps != 10_000 else ", as in the paper."),
+        + (" (the paper: 10,000)" if result.scale.steps != 10_000 else ", as in the paper")
+        + (f"; {back:,} to train back." if back != result.scale.steps else "."),
     ]
     if config.quick:
         lead.append(
@@ -224,6 +228,15 @@ def _reversal(result: TracrResult) -> Section:
         f"steps={result.scale.reverse_steps}, seed={result.config.seed})\n"
         "mf.plot(mf.revival({'reFT': back}))",
     )
+
+
+def _curves_at(result: TracrResult, rate: str) -> go.Figure:
+    """The trainings back at one learning rate, whatever they start from."""
+    frame = result.curves.frame
+    here = frame[frame["model"].str.endswith(f" {rate}")]
+    figure = plots.plot(replace(result.curves, frame=here))
+    figure.update_layout(title_text=f"Trained back at rate {rate}")
+    return figure
 
 
 def _provenance(result: TracrResult) -> Section:
