@@ -12,7 +12,7 @@ from mechft.analysis.finetuning_grid import FinetuningGrid
 from mechft.experiments.checks import Check
 from mechft.experiments.tracr_cells import finetuned_name
 from mechft.experiments.tracr_claims import tracr_checks
-from mechft.experiments.tracr_config import TracrCounterConfig, TracrMaxConfig
+from mechft.experiments.tracr_config import TracrCounterConfig, TracrMaxConfig, TracrScale
 from mechft.experiments.tracr_runs import QUESTIONS
 from mechft.statistics import proportion
 
@@ -34,7 +34,11 @@ class Made:
         self.mass = {n: 0.1 if n.startswith("L") or n == "M, C_Tr = 0" else 0.7 for n in NAMES}
         self.js = {name: 0.1 if name.startswith("VS") else 0.6 for name in NAMES}
         self.gain = dict.fromkeys(NAMES, 0.0) | {"M, C_Tr = 1": 0.7}
-        self.spread = {"model": "M, C_Tr = 1", "effective_answers": 6.0}
+        # The model that gains most, on strings of its own: accuracy before and after, answers after.
+        self.fresh = (0.1, 0.8)
+        self.effective = 6.0
+        self.reverse_steps = 10_000
+        self.quick = False
         # Steps to revival by (start, rate); the control's under "".
         self.back = {("L", r): NAN for r in ("M", "S", "VS")}
         self.back |= {("M", "S"): 10.0, ("M", "VS"): 30.0, ("S", "VS"): 20.0}
@@ -67,13 +71,21 @@ class Made:
                 "c_tr": 1.0,
                 "rate": rate,
             }
-            | {"steps_to_revival": steps, "steps": 100}
+            | {"steps_to_revival": steps, "steps": 100, "acc_pt_cte0": 0.5, "diverged": False}
             for (started, rate), steps in self.back.items()
         ]
-        spread = pd.DataFrame([self.spread | {"effective_true_answers": 10.0}])
-        config = TracrCounterConfig() if self.program == "counter" else TracrMaxConfig()
+        spread = pd.DataFrame(
+            [
+                {"model": "M, C_Tr = 1", "accuracy": accuracy, "effective_answers": self.effective}
+                | {"effective_true_answers": 10.0, "n": 2000}
+                for accuracy in self.fresh
+            ]
+        )
+        make = TracrCounterConfig if self.program == "counter" else TracrMaxConfig
+        config = make(quick=self.quick)
         result: Any = SimpleNamespace(
             config=config,
+            scale=TracrScale(steps=10_000, reverse_steps=self.reverse_steps),
             base=self.base,
             grid=FinetuningGrid(pd.DataFrame(rows)),
             attention=SimpleNamespace(
@@ -103,9 +115,9 @@ def change(made: Made, what: str) -> None:
         made.base["densified"] = proportion(960, 1000)
     elif what == "far from the table":
         for cell in CELLS:
-            made.paper[cell][1] = 0.7
+            made.paper[cell][1] = 0.9 if cell[1] == 1 else 0.5  # 20 points on average
     elif what == "no shortcut":
-        made.answers["M", 1.0][3] = made.paper["M", 1.0][3] = 0.6
+        made.answers["M", 1.0][3] = 0.6
     elif what == "still there":
         made.answers["VS", 0.0][2] = made.paper["VS", 0.0][2] = 0.6
     elif what == "S lost attention":
@@ -113,11 +125,11 @@ def change(made: Made, what: str) -> None:
     elif what == "L kept attention":
         made.mass["L, C_Tr = 1"] = 0.5
     elif what == "no single weight":
-        made.gain["M, C_Tr = 1"] = 0.5
+        made.fresh = (0.1, 0.6)
     elif what == "one weight elsewhere":
         made.gain["VS, C_Tr = 1"] = 0.7
     elif what == "few answers":
-        made.spread["effective_answers"] = 3.0
+        made.effective = 3.0
     elif what == "not back after M":
         made.back["M", "VS"] = NAN
     elif what == "back after L":
@@ -162,7 +174,32 @@ def test_what_was_not_measured_is_unclear() -> None:
     made.back = {("", rate): NAN for rate in ("M", "S", "VS")}
     for cell in CELLS:
         made.answers[cell][1] = made.paper[cell][1] = 0.3  # O_FT was never learned
-    made.gain["M, C_Tr = 1"] = 0.1
+    made.fresh = (0.1, 0.2)
     found = verdicts(made)
     assert [found[i] for i in (2, 6, 7, 8, 9)] == [None] * 5
     assert made.checks()[2].verdict == "unclear"
+
+
+def test_an_interval_around_the_threshold_tells_nothing() -> None:
+    made = Made("counter")
+    made.fresh = (0.1, 0.705)  # 60.5 points; ± 2.4 with 2,000 strings each
+    assert verdicts(made)[5] is None
+
+
+def test_too_short_a_training_back_shows_no_damage() -> None:
+    made = Made("counter")
+    made.reverse_steps = 2500
+    made.back["M", "VS"] = NAN
+    assert verdicts(made)[7:9] == [None, None]
+
+
+def test_the_shortcut_is_asked_for_where_the_papers_models_take_it() -> None:
+    made = Made("max")
+    made.answers["VS", 1.0][3] = made.paper["VS", 1.0][3] = 0.9  # as its Max-identifier at VS
+    assert verdicts(made)[2] is True
+
+
+def test_quick_judges_nothing_but_the_noise() -> None:
+    made = Made("counter")
+    made.quick = True
+    assert verdicts(made) == [True] + [None] * 9

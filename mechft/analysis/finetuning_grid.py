@@ -22,37 +22,45 @@ class FinetuningGrid(Result):
     """
 
     def against_paper(self) -> pd.DataFrame:
-        """How far the grid is from the paper's, question by question.
+        """How far the grid is from the paper's, question by question: over all rates, then at each.
 
         Returns:
-            Columns: question, cells (compared), mean_absolute_difference, mean_difference (both in
-            points of 0..100), spearman (rank correlation of the two over the cells: 1 where they order
-            the cells alike, NaN where one of them does not vary).
+            Columns: rate ("all", or one), question, cells (compared), mean_absolute_difference,
+            mean_difference (ours − the paper's; both in points of 0..100), spearman (rank correlation
+            of the two over the cells: 1 where they order the cells alike, NaN where one of them does not
+            vary). Where the paper's numbers are all near 0 a small difference says little.
         """
         import pandas as pd
 
+        groups = {"all": self.frame, **dict(list(self.frame.groupby("rate", sort=False)))}
         rows = []
-        for question, cells in self.frame.groupby("question", sort=False):
-            both = cells.dropna(subset=["accuracy", "paper"])
-            rows.append(
-                {
-                    "question": question,
-                    "cells": len(both),
-                    "mean_absolute_difference": 100 * both["difference"].abs().mean(),
-                    "mean_difference": 100 * both["difference"].mean(),
-                    # Pearson's on the ranks; pandas' own "spearman" would need scipy.
-                    "spearman": both["accuracy"].rank().corr(both["paper"].rank()),
-                }
-            )
+        for rate, frame in groups.items():
+            for question, cells in frame.groupby("question", sort=False):
+                both = cells.dropna(subset=["accuracy", "paper"])
+                rows.append(
+                    {
+                        "rate": rate,
+                        "question": question,
+                        "cells": len(both),
+                        "mean_absolute_difference": 100 * both["difference"].abs().mean(),
+                        "mean_difference": 100 * both["difference"].mean(),
+                        # Pearson's on the ranks; pandas' own "spearman" would need scipy.
+                        "spearman": both["accuracy"].rank().corr(both["paper"].rank()),
+                    }
+                )
         return pd.DataFrame(rows)
 
     def wide(self) -> pd.DataFrame:
-        """A row a cell, in percent: rate, c_tr, and for each question ours and the paper's."""
+        """A row a cell, in percent: rate, c_tr, steps (ours), and for each question ours and the paper's."""
         import pandas as pd
 
         rows = []
         for (rate, c_tr), cell in self.frame.groupby(["rate", "c_tr"], sort=False):
-            row: dict[str, object] = {"rate": rate, "c_tr": c_tr}
+            row: dict[str, object] = {
+                "rate": rate,
+                "c_tr": c_tr,
+                "steps": int(cell["steps"].iloc[0]),
+            }
             for entry in cell.itertuples():
                 row[str(entry.question)] = round(100 * float(entry.accuracy), 1)
                 row[f"{entry.question} (paper)"] = round(100 * float(entry.paper), 1)

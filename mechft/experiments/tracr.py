@@ -53,6 +53,7 @@ def run_tracr(config: TracrConfig) -> TracrResult:
     """
     # How and where trainings are done does not change what they are.
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "jobs", "ensemble")}
+    settings["reverse_steps"] = config.reverse_steps or config.steps
     settings |= {"reproduce": f"tracr-{config.program}", **package_versions()}
     if claim_folder(config.out, settings):
         print(f"Continuing the run in {config.out}.")
@@ -160,8 +161,9 @@ def _reversal_frame(
     found = []
     for row in rows:
         watched = [r for r in row["history"] if r["evaluation"] == "acc_pt_cte0"]
-        steps = [r["step"] for r in watched]
-        reached = steps_to(steps, [r["accuracy"] for r in watched], REVIVED * base.value)
+        steps = [r["step"] for r in watched]  # none, if the training diverged
+        values = [r["accuracy"] for r in watched]
+        reached = steps_to(steps, values, REVIVED * base.value)
         earlier = [step for step in steps if reached is None or step < reached]
         started = before.get((row["started"], row["correlation"]))
         found.append(
@@ -170,11 +172,12 @@ def _reversal_frame(
                 "started": row["started"],
                 "c_tr": row["correlation"],
                 "rate": row["rate"],
-                "acc_pt_before": started if started is not None else watched[0]["accuracy"],
+                "acc_pt_before": values[0] if started is None and values else started,
                 **{question: row[question] for question in QUESTIONS},
                 "steps_to_revival": float("nan") if reached is None else float(reached),
                 "steps_before": max(earlier, default=0),
                 "steps": row["steps"],
+                "diverged": row["diverged_at"] is not None,
                 "n": row["rows"],
             }
         )
@@ -194,4 +197,5 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> Revival:
         for row in rows
         if row["history"]
     }
+    require(bool(runs), f"All {len(rows)} trainings back diverged; nothing is left to compare.")
     return revival(runs, evaluation="acc_pt_cte0")

@@ -25,10 +25,11 @@ class TracrConfig:
         steps: Optimiser steps of every training, a fifth of them warming up. Paper: 10,000.
         reverse_steps: Optimiser steps of every training back on O_PT and of the controls; 0 means ``steps``.
         seed: Seed of noise, batches, evaluations and random controls.
-        jobs: Trainings at a time, one thread each; 0 means one a core.
+        jobs: Trainings at a time, one thread each; 0 means one a core. Without effect with --ensemble.
         ensemble: Train all at once as one batched computation instead, on a GPU if there is one. For a GPU:
             on CPUs it is slower, and what is interrupted begins again.
-        quick: Few trainings of few steps: shows in two minutes that everything runs, not what is true.
+        quick: Few trainings of at most 150 steps: shows in two minutes that everything runs, not what is
+            true; no claim is judged.
     """
 
     out: Path = Path("tracr")

@@ -42,7 +42,7 @@ class TracrResult:
         reversals: ReFT of fine-tuned models, and the control's runs: kind, started (rate), c_tr, rate,
             acc_pt_before (O_PT, uncorrelated), the four accuracies after, steps_to_revival (first
             evaluated step from which O_PT stays at 90% of the base's; NaN if it does not), steps_before
-            (the evaluation before that one), steps.
+            (the evaluation before that one), steps, diverged, n.
         curves: Accuracy on O_PT over the steps of these runs.
         checks: The paper's claims about this setup and whether they hold.
     """

@@ -13,16 +13,18 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
-from mechft.errors import TrainingDivergedError
+from mechft.errors import TrainingDivergedError, require
 from mechft.experiments.tracr_cells import Cell, contrast_of, folder_of, plan_of
 from mechft.experiments.tracr_config import TracrConfig, TracrScale
 from mechft.models.build import clone
+from mechft.tasks.batch import TokenBatch
+from mechft.tasks.task import Task
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import accuracy
 from mechft.training.many import carry_out_together
@@ -69,22 +71,30 @@ def run_cells(
 def _in_this_process(
     config: TracrConfig, scale: TracrScale, cells: Sequence[Cell], jobs: int
 ) -> Iterator[str]:
-    for cell in cells:
-        yield _run_cell(config, scale, cell)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the bits of a training depend on it, and a worker has one
+    try:
+        for cell in cells:
+            yield _run_cell(config, scale, cell)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _over_processes(
     config: TracrConfig, scale: TracrScale, cells: Sequence[Cell], jobs: int
 ) -> Iterator[str]:
     context = multiprocessing.get_context("spawn")  # forking after torch has threads can hang
+    left = list(reversed(cells))
     with ProcessPoolExecutor(jobs, context, _prepare_worker, (os.getpid(),)) as pool:
-        waiting = [pool.submit(_run_cell, config, scale, cell) for cell in cells]
-        try:
-            for future in as_completed(waiting):
+        # No more are handed over than are worked on: what waits in the pool's queue cannot be called back,
+        # and after Ctrl-C would be trained to its end.
+        waiting = {pool.submit(_run_cell, config, scale, left.pop()) for _ in range(jobs)}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
                 yield future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+                if left:
+                    waiting.add(pool.submit(_run_cell, config, scale, left.pop()))
 
 
 def _prepare_worker(parent: int) -> None:
@@ -161,9 +171,7 @@ def _keep_row(
     row |= {"diverged_at": diverged_at, "rows": scale.rows, "seconds": seconds}
     row |= {"history": [], **dict.fromkeys(QUESTIONS)}
     if trained is not None and diverged_at is None:
-        # Rows no training and no evaluation while training draws from.
-        queries = behaviour_queries(trained.task, contrast_of(config))
-        batches = evaluation_batches(queries, config.seed + 1, scale.rows)
+        batches = table_batches(config, scale, trained.task)
         row |= {name: accuracy(trained, batches[name]).value for name in QUESTIONS}
         row["history"] = list(trained.records)
     folder = folder_of(config, cell)
@@ -173,6 +181,31 @@ def _keep_row(
     temporary.replace(folder / ROW_FILE)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)  # of no further use
     return cell.name
+
+
+def table_batches(config: TracrConfig, scale: TracrScale, task: Task) -> dict[str, TokenBatch]:
+    """The rows of Table 3, which no training and no evaluation while training draws.
+
+    Strings whose two answers are the same are left out: the paper has models with 100.0% on O_FT and 0.0% on
+    O_PT at C_Te = 0, so that its uncorrelated strings cannot have had any. (Trainings keep them: 13% of the
+    Counter's uncorrelated strings have as many a as b.)
+    """
+    contrast = contrast_of(config)
+    names = [
+        f"{contrast.family}({o})"
+        for o in (contrast.pretraining_operand, contrast.finetuning_operand)
+    ]
+    found = {}
+    drawn = evaluation_batches(behaviour_queries(task, contrast), config.seed + 1, 2 * scale.rows)
+    for question, batch in drawn.items():
+        one, other = (batch.labels[name] for name in names)
+        differ = (one != other).nonzero().flatten()[: scale.rows]
+        require(
+            len(differ) == scale.rows,
+            f"Half of twice {scale.rows} strings differ in their answers; got {len(differ)}.",
+        )
+        found[question] = batch.rows(differ)
+    return found
 
 
 def _bar(total: int, done: int) -> Any:

@@ -15,7 +15,7 @@ def compile_task(
 ) -> Trained:
     """The paper's Counter or Max-identifier for one operand, compiled (Jain et al., Sec. 4 and App. C).
 
-    With Tracr's own exactness the Counter answers counts of 10 and more with too few (97.8% of strings of
+    With Tracr's own exactness the Counter answers counts of 10 and more with too few (97.3% of strings of
     46 letters are right); ``compile_program`` makes it exact at the price of larger weights.
 
     Args:

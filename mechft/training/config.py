@@ -83,6 +83,10 @@ class TrainConfig:
     stop_at: tuple[str, float] | None = None
 
     def __post_init__(self) -> None:
+        require(
+            isinstance(self.frozen, tuple) and all(isinstance(name, str) for name in self.frozen),
+            f"frozen is a tuple of parameter names; got {self.frozen!r}.",
+        )
         for name in ("steps", "batch_size", "checkpoint_every"):
             value = getattr(self, name)
             require(

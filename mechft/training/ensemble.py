@@ -6,7 +6,8 @@ member has its own data, learning rate, schedule, optimiser state and fate; what
 ``train`` makes of it, up to rounding.
 
 For a GPU, whose kernels one small model cannot fill. On a CPU one after the other is faster (``python -m
-tests.benchmarks.ensemble``). It has been run on CPUs only; nothing in it is particular to them.
+tests.benchmarks.ensemble``). It has been run on CPUs only, where attention
+is written out; what a GPU's kernels do under vmap is untested.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mechft.errors import ConfigError, require, unknown_name
 from mechft.models.build import model_config
 from mechft.models.fused import unsupported_features
-from mechft.models.hook_points import device_of
+from mechft.models.hook_points import device_of, has_hooks
 from mechft.statistics import Proportion
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.training.config import TrainConfig
@@ -51,8 +52,8 @@ class MemberHistory:
 
     Attributes:
         records: Its evaluations, as ``train`` returns them; none after it diverged or stopped.
-        diverged_at: The step, from 1, whose loss or gradient was not finite; its weights are those of
-            the step before. None if it went well.
+        diverged_at: The step, from 1, whose loss or gradient was not finite; its weights are those
+            before that step: finite, but not good, as they gave that loss. None if it went well.
     """
 
     records: tuple[dict[str, Any], ...]
@@ -69,7 +70,7 @@ def train_ensemble(
 ) -> list[MemberHistory]:
     """Train models of one shape in place, all at once; each as ``train`` would train it.
 
-    A member whose loss or gradient stops being finite keeps its last good weights and takes no
+    A member whose loss or gradient stops being finite keeps the weights before that step and takes no
     further part; the others go on as if nothing had happened, bit for bit. The same with a member that
     reaches its ``stop_at``. No checkpoints are written; ``checkpoint_every`` is not used.
 
@@ -293,6 +294,10 @@ def _check_members(
         if config.stop_at is not None and config.stop_at[0] not in measured:
             raise unknown_name("evaluation to stop at", config.stop_at[0], measured)
         trained_parameters(model, config)
+        require(
+            not has_hooks(model),
+            "An ensemble runs no hooks, and a member has some attached. Remove them (reset_hooks()).",
+        )
         features = unsupported_features(model)
         if features:
             raise ConfigError(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mechft.errors import unknown_name
+from mechft.errors import require, unknown_name
 from mechft.models.build import fingerprint
 from mechft.models.fused import fused_logits
 from mechft.models.hook_points import device_of
@@ -114,6 +114,11 @@ def batch_loss(model: HookedTransformer, batch: TokenBatch, config: TrainConfig)
         asked = torch.tensor([batch.answer_position])
         # The prompt and no more: with bidirectional attention what comes after it would be read.
         return F.cross_entropy(fused_logits(model, batch.prompt, asked)[:, 0], batch.answer)
+    require(
+        model.cfg.attention_dir == "causal" and model.cfg.d_vocab == model.cfg.d_vocab_out,
+        'loss="next_token" takes a causal model that predicts its own tokens; this one sees the token it is '
+        'to predict, or answers in another vocabulary. Train it with loss="answer".',
+    )
     logits = fused_logits(model, batch.tokens[:, :-1])
     loss = F.cross_entropy(logits.flatten(0, 1), batch.tokens[:, 1:].flatten())
     if config.answer_weight:

@@ -26,8 +26,8 @@ def finetune_many(
         common: Arguments that all members have; ``steps`` and ``batch_size`` belong here.
 
     Returns:
-        One model a member, equal to ``finetune``'s up to rounding. A member that diverged has its last good
-        weights, its history until then, and ``diverged_at`` in its lineage: the step that failed.
+        One model a member, equal to ``finetune``'s up to rounding. A member that diverged has
+        the weights before that step, its history until then, and ``diverged_at`` (that step) in its lineage.
 
     Raises:
         TypeError: If an argument is none of ``finetune``'s.
@@ -67,6 +67,11 @@ def reverse_finetune_many(
 
 def carry_out_together(plans: Sequence[Plan]) -> list[Trained]:
     """Train copies of all plans' starts as one ensemble; raises as ``train_ensemble`` does."""
+    names = [plan.start.name for plan in plans]
+    require(
+        len(set(names)) == len(names),
+        f"Members need different names to be told apart; got {names}. Name each in its settings.",
+    )
     models = [build.clone(plan.start.model) for plan in plans]
     histories = train_ensemble(
         models,

@@ -80,7 +80,7 @@ class Run:
         """Take one step down ``loss``; returns its value.
 
         Raises:
-            TrainingDivergedError: If loss or gradient is not finite; the weights are still good.
+            TrainingDivergedError: If loss or gradient is not finite; the weights are those before this step.
         """
         rate = self.config.rate(self.step)
         for group in self.optimizer.param_groups:
@@ -103,7 +103,7 @@ class Run:
             return
         kept = "none was written yet"
         if self.saved_step is not None:
-            kept = f"the last good one, of step {self.saved_step}, is {self.path}"
+            kept = f"the last, of step {self.saved_step}, is {self.path}"
         raise TrainingDivergedError(
             f"The {what} became {value} at step {self.step + 1} of {self.config.steps} (learning rate "
             f"{rate:.2g}). Checkpoint: {kept}. Lower the learning rate.",

@@ -68,7 +68,8 @@ def self_check(model: HookedTransformer, batch: TokenBatch, sites: Mapping[str, 
         scale = float(runner.logits.float().abs().max())
         dtype = runner.logits.dtype
         tolerance = _ROUNDING[dtype] * torch.finfo(dtype).eps * max(scale, 1.0)
-        if runner.fast:
+        # A compiled program's weights reach 100 and amplify rounding; others get no such allowance.
+        if runner.fast and model.cfg.normalization_type is None:
             apart = float((model(few.prompt)[:, -1] - runner.logits).abs().max())
             tolerance = max(tolerance, min(_TIMES_APART * apart, _AT_MOST * max(scale, 1.0)))
         names = list(sites)
