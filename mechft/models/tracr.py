@@ -88,7 +88,7 @@ def compile_program(
     )
     require(
         isinstance(length, int) and length >= 1,
-        f"length, in letters, must be a whole number of at least 1; got {length!r}.",
+        f"length, in letters, must be at least 1; got {length!r}.",
     )
     require(len(values) >= 1, "The vocabulary holds at least one value; got none.")
     taken = [value for value in (BOS, PAD) if value in values]
