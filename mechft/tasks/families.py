@@ -7,7 +7,7 @@ counted pair lie inside the window. An occurrence that does not exist has index 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -44,6 +44,11 @@ FAMILIES: dict[str, Family] = {
         Family("T", "letter at a position from the end", 0, "token"),
     )
 }
+
+
+def jailbreak_family(code: str) -> Family:
+    """Counting a letter, asked for by another token (Jain et al. 2024, App. E.2: T_J1, T_J2)."""
+    return replace(FAMILIES["C"], code=code, title="what C asks, under another name")
 
 
 def matches(

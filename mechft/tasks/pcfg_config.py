@@ -11,6 +11,7 @@ from mechft.tasks.grammar import Grammar
 GRAMMAR = Grammar()
 LETTERS = ("a", "b", "c")
 PAIRS = tuple(first + second for first in LETTERS for second in LETTERS)
+SPECIAL = ("SOS", "SOT", "EOT", "ART", "EOS", "NULL")
 
 OPERAND_PRIORS: dict[str, tuple[float, float, float]] = {
     "low": (0.999, 0.001, 0.0),
@@ -37,9 +38,13 @@ class PCFGConfig:
         operand_prior: P_T(O) for a, b, c during pretraining; sums to 1. A pair's two letters are
             drawn from it independently (the paper does not say how pairs are drawn).
         families: Task families of pretraining, equally likely. Paper: all five.
+        jailbreak_families: Further tokens that ask for a count, as likely in pretraining as a family
+            each, and there asked with the operand a only, whatever the prior says. They come last in the
+            vocabulary. Paper (App. E.2): two, T_J1 and T_J2, beside T_NJ, which is C; elsewhere none.
 
     Raises:
-        ConfigError: If a length or a probability is out of range.
+        ConfigError: If a length or a probability is out of range, or a jailbreak family has the name of
+            another token.
         UnknownNameError: If a family is not known.
     """
 
@@ -50,6 +55,7 @@ class PCFGConfig:
     lookback: int = 16
     operand_prior: tuple[float, float, float] = OPERAND_PRIORS["low"]
     families: tuple[str, ...] = tuple(FAMILIES)
+    jailbreak_families: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operand_prior", tuple(self.operand_prior))
@@ -77,6 +83,38 @@ class PCFGConfig:
         for family in self.families:
             if family not in FAMILIES:
                 raise unknown_name("task family", family, FAMILIES)
+        self._check_jailbreak_families()
+
+    def _check_jailbreak_families(self) -> None:
+        given = self.jailbreak_families
+        require(
+            not isinstance(given, str),
+            f'jailbreak_families is a tuple of names, such as ("J1", "J2"); got {given!r}. Write '
+            f"({given!r},) for a single one.",
+        )
+        object.__setattr__(self, "jailbreak_families", tuple(given))
+        taken = set(_plain_tokens(self.text_length))
+        for family in self.jailbreak_families:
+            require(
+                bool(family) and family not in taken,
+                "A jailbreak family is a token of its own; got "
+                f"{family!r}, which is empty or names a token already. Choose another name, such as "
+                "'J1'.",
+            )
+            taken.add(family)
+
+
+def token_names(config: PCFGConfig) -> list[str]:
+    """Every token of the task in the order of ids; those of jailbreak families come last.
+
+    So a task with jailbreak families has the ids of the same task without them.
+    """
+    return [*_plain_tokens(config.text_length), *config.jailbreak_families]
+
+
+def _plain_tokens(text_length: int) -> list[str]:
+    numbers = [str(n) for n in range(text_length + 1)]
+    return [*LETTERS, *PAIRS, *SPECIAL, *FAMILIES, *numbers]
 
 
 PRESETS: dict[str, PCFGConfig] = {

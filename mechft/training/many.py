@@ -90,7 +90,16 @@ def carry_out_together(plans: Sequence[Plan]) -> list[Trained]:
     ]
 
 
-_ABOUT_DATA = ("recipe", "family", "operand", "train_correlation", "offset", "pretraining_operand")
+_ABOUT_DATA = (
+    "recipe",
+    "family",
+    "operand",
+    "train_correlation",
+    "offset",
+    "pretraining_operand",
+    "pretraining_share",
+    "randomised",
+)
 
 
 def _shared_sources(plans: Sequence[Plan]) -> list[Source]:

@@ -7,12 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mechft.errors import ConfigError
 from mechft.models import build
 from mechft.randomness import derive_seed
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.tasks.contrast import Contrast
+from mechft.tasks.mixture import MixedSource
 from mechft.tasks.task import Task
-from mechft.training.behaviour import EVALUATION_SIZE, behaviour_queries, evaluation_batches
+from mechft.training.behaviour import (
+    EVALUATION_SIZE,
+    behaviour_queries,
+    evaluation_batches,
+    randomised_query,
+)
 from mechft.training.config import TrainConfig, geometric_steps
 from mechft.training.loop import train
 from mechft.training.protocols import protocol_of
@@ -88,6 +95,8 @@ def finetuning_plan(
     train_correlation: float | None = 1.0,
     offset: int | None = None,
     pretraining_operand: str | None = None,
+    pretraining_share: float = 0.0,
+    randomised: bool = False,
     learning_rate: str | float | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
@@ -102,7 +111,16 @@ def finetuning_plan(
         correlation = contrast.correlation(train_correlation)
     protocol = protocol_of(base.task)
     steps = protocol.steps if steps is None else steps
-    source = base.task.query(contrast.family, contrast.finetuning_operand, correlation)
+    # Variants are named only where they are in force: a run begun before there were any goes on.
+    variant: dict[str, Any] = {}
+    if randomised:
+        source = randomised_query(base.task, contrast, correlation)
+        variant["randomised"] = True
+    else:
+        source = base.task.query(contrast.family, contrast.finetuning_operand, correlation)
+    if pretraining_share != 0:
+        source = MixedSource(source, _pretraining(base.task), pretraining_share)
+        variant["pretraining_share"] = pretraining_share
     return Plan(
         start=base.renamed(name or f"{base.name}+ft"),
         source=source,
@@ -114,7 +132,7 @@ def finetuning_plan(
             evaluate_at=geometric_steps(steps),
         ),
         evaluations=evaluation_batches(
-            behaviour_queries(base.task, contrast), seed, evaluation_size
+            behaviour_queries(base.task, contrast, randomised=randomised), seed, evaluation_size
         ),
         facts={
             "recipe": "finetune",
@@ -124,8 +142,21 @@ def finetuning_plan(
             "train_correlation": train_correlation,
             "offset": contrast.offset,
             "seed": seed,
+            **variant,
         },
     )
+
+
+def _pretraining(task: Task) -> Source:
+    """What a task's models were pretrained on; not every task has it, so it is no member of ``Task``."""
+    pretraining = getattr(task, "pretraining", None)
+    if pretraining is None:
+        raise ConfigError(
+            "pretraining_share mixes in what a model was pretrained on; got a task of kind "
+            f"{task.kind!r}, which has no pretraining data (no method pretraining()). Leave it at 0."
+        )
+    source: Source = pretraining()
+    return source
 
 
 def reversal_plan(

@@ -81,11 +81,12 @@ def pretrain(
 
 
 def _pretraining_queries(config: PCFGConfig) -> list[tuple[str, str]]:
-    """What to watch while pretraining: counting each letter, each other family's usual operand."""
+    """What to watch while pretraining: counting each letter, others' usual operand, jailbreak families' a."""
     usual = "abc"[max(range(3), key=lambda i: config.operand_prior[i])]
     rest = {"CC": usual * 2, "I": usual, "IC": usual * 2, "T": "NULL"}
     counting = [("C", letter) for letter in "abc"] if "C" in config.families else []
-    return counting + [(f, o) for f, o in rest.items() if f in config.families]
+    jailbreak = [(family, "a") for family in config.jailbreak_families]
+    return counting + [(f, o) for f, o in rest.items() if f in config.families] + jailbreak
 
 
 def finetune(
@@ -96,6 +97,8 @@ def finetune(
     train_correlation: float | None = 1.0,
     offset: int | None = None,
     pretraining_operand: str | None = None,
+    pretraining_share: float = 0.0,
+    randomised: bool = False,
     learning_rate: str | float | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
@@ -122,6 +125,13 @@ def finetune(
             training string; None for plain strings.
         offset: q.
         pretraining_operand: O_PT, whose fate is watched.
+        pretraining_share: Probability that a row is one of pretraining (any family and operand, by the
+            task's prior) instead; its loss, too, is on the answer only. Paper (App. E.1): 0.5, 0.1,
+            0.001. The other rows are those of the same run without it.
+        randomised: randFT (App. E.4): ask for O_PT and teach r(x, O_FT) as its answer, on strings as
+            ``train_correlation`` says. "acc_randomised" measures how far that was learned, at C_Te = 0
+            (equal counts included: see ``behaviour_queries``); the other evaluations ask for right
+            answers, as ever.
         learning_rate: Peak rate, or its name: "L", "M", "S" (PCFG: 1e-4, 1e-5, 1e-6, by default L;
             programs: 1e-1, 1e-2, 1e-3, "VS" 1e-4, by default M).
         steps: Optimiser steps. Paper: 10,000; 200 to 400 suffice for PCFG models at tiny.
@@ -133,7 +143,8 @@ def finetune(
 
     Raises:
         UnknownNameError: If operand, family or learning rate is not known.
-        ConfigError: If the correlation cannot be planted, or a number is out of range.
+        ConfigError: If the correlation cannot be planted, a number is out of range, or the task does not
+            take ``pretraining_share`` or ``randomised`` (compiled programs take neither).
         OutputExistsError: If ``directory`` holds another run.
 
     Cost: at tiny, 400 steps take about a minute on 2 cores.
@@ -145,6 +156,8 @@ def finetune(
         train_correlation=train_correlation,
         offset=offset,
         pretraining_operand=pretraining_operand,
+        pretraining_share=pretraining_share,
+        randomised=randomised,
         learning_rate=learning_rate,
         steps=steps,
         batch_size=batch_size,
@@ -213,13 +226,16 @@ def fresh(like: Trained, seed: int = 0, name: str = "Scr.") -> Trained:
     ``reverse_finetune(load("pcfg-tiny-never-a"))`` is Scr.+FT: pretrained alike, O_PT never asked for.
 
     What the task's protocol freezes (a program's unembedding) is copied: it says how an answer is read,
-    and is nothing to be learned.
+    and is nothing to be learned. Device, dtype and the names of residual channels are kept, too.
     """
-    weights = build.build_model(build.model_config(like.model), seed=derive_seed(seed, "scratch"))
+    drawn = build.build_model(build.model_config(like.model), seed=derive_seed(seed, "scratch"))
+    model = build.clone(like.model)  # keeps what is no weight: device, dtype, names of channels
+    frozen = protocol_of(like.task).frozen
     with torch.no_grad():
-        for parameter in protocol_of(like.task).frozen:
-            weights.get_parameter(parameter).copy_(like.model.get_parameter(parameter))
-    return Trained(weights, like.task, ({"recipe": "fresh", "seed": seed},), name=name)
+        for parameter, weights in drawn.named_parameters():
+            if parameter not in frozen:
+                model.get_parameter(parameter).copy_(weights)
+    return Trained(model, like.task, ({"recipe": "fresh", "seed": seed},), name=name)
 
 
 def scratch(

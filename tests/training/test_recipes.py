@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from mechft.errors import CheckpointError, ConfigError, OutputExistsError, UnknownNameError
 from mechft.models.build import fingerprint
+from mechft.models.channels import attach_labels_, residual_labels
 from mechft.randomness import generator
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg import PCFGTask
@@ -56,6 +58,24 @@ def test_scratch_shares_nothing_but_the_shape(trained: Trained) -> None:
     control = scratch(trained, steps=2)
     assert control.name == "Scr."
     assert [entry["recipe"] for entry in control.lineage] == ["fresh", "reverse_finetune"]
+
+
+def test_fresh_keeps_what_is_no_weight(make_model: Callable[..., Any], task: PCFGTask) -> None:
+    """dtype, device and names of channels are the model's; weights are those of the same seed."""
+    like = Trained(make_model(dtype=torch.float64), task)
+    names = [f"channel:{i}" for i in range(like.model.cfg.d_model)]
+    attach_labels_(like.model, names)
+    before = fingerprint(like.model)
+    made, plain = fresh(like, 3), fresh(Trained(make_model(), task), 3)
+    assert residual_labels(made.model) == tuple(names)
+    for p, q in zip(made.model.parameters(), plain.model.parameters(), strict=True):
+        assert p.dtype == torch.float64 and torch.equal(p, q.double())
+    assert fingerprint(like.model) == before
+    like.model.to("meta", print_details=False)  # the one other device every machine has
+    elsewhere = fresh(like).model
+    assert (
+        {str(p.device) for p in elsewhere.parameters()} == {"meta"} == {str(elsewhere.cfg.device)}
+    )
 
 
 def test_controls_follow_the_contrast(trained: Trained) -> None:
