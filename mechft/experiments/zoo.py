@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from mechft.errors import OutputExistsError, unknown_name
+from mechft.experiments.store.entry import file_hash
 from mechft.experiments.zoo_config import BUNDLED_PROGRAMS, ZooConfig
 from mechft.models.tracr import rasp_module
 from mechft.randomness import generator
@@ -149,8 +149,3 @@ def _entry(config: ZooConfig, trained: Trained, file: Path) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": package_versions(),
     }
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

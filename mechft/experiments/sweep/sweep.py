@@ -1,0 +1,187 @@
+"""Doing a set of jobs, and what they need, each once, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from typing import Any
+
+from mechft.errors import MechftError
+from mechft.experiments.store.entry import Entry
+from mechft.experiments.store.job import Job, check_kinds, in_order
+from mechft.experiments.store.store import Store
+from mechft.experiments.sweep.pools import GivenPool, Pool, ThisProcess
+
+ATTEMPTS = 3
+"""How often a job is begun whose worker dies: perhaps it is the job that kills it."""
+
+_POLL = 1.0  # seconds between two looks at a job that another process is doing
+
+
+class SweepError(MechftError):
+    """Some jobs of a sweep could not be done; the others are finished and kept.
+
+    Attributes:
+        failures: What went wrong, by job.
+    """
+
+    def __init__(self, failures: dict[Job, BaseException], left_out: int) -> None:
+        lines = [f"{job}: {type(error).__name__}: {error}" for job, error in failures.items()]
+        shown = "\n  ".join(lines[:10]) + ("\n  …" if len(lines) > 10 else "")
+        waiting = f", and {left_out} that need them were not begun" if left_out else ""
+        super().__init__(
+            f"{len(failures)} of the jobs failed{waiting}; what is finished is kept, and the same "
+            f"command goes on from here:\n  {shown}"
+        )
+        self.failures = failures
+
+
+def run_sweep(
+    jobs: Iterable[Job], store: Store, pool: Pool | None = None, *, label: str = "runs"
+) -> dict[Job, Entry]:
+    """Do jobs and all they need, unless they are done.
+
+    Args:
+        jobs: What is wanted.
+        store: Where results are kept. Another process may be working with the same one: what it does
+            is waited for and not done twice.
+        pool: Where to do it; this process by default.
+        label: What the progress bar says.
+
+    Returns:
+        What came of every job and of all they need. A job of which a need failed (``Entry.failed``: a
+        finding, such as a training that diverged) is not begun and is missing here.
+
+    Raises:
+        SweepError: If jobs raised; after all the others were done.
+        KeyboardInterrupt: On Ctrl-C; trainings save where they are.
+
+    Cost: beside the jobs, some milliseconds for each.
+    """
+    ordered = in_order(jobs)
+    check_kinds(job.kind for job in ordered)
+    sweep = _Sweep(ordered, store, pool or GivenPool(ThisProcess()), label)
+    try:
+        sweep.run()
+    except BaseException:
+        sweep.pool.close(now=True)
+        raise
+    finally:
+        sweep.bar.close()
+    if sweep.failures:
+        raise SweepError(sweep.failures, len(sweep.waiting))
+    return sweep.done
+
+
+class _Sweep:
+    """A sweep in progress."""
+
+    def __init__(self, ordered: list[Job], store: Store, pool: Pool, label: str) -> None:
+        self.store, self.pool = store, pool
+        self.done: dict[Job, Entry] = {}
+        self.failures: dict[Job, BaseException] = {}
+        self.left_out: set[Job] = set()
+        self.attempts: dict[Job, int] = {}
+        self.elsewhere: dict[Job, float] = {}  # done by another process; when to look again
+        self.running: dict[Future[Entry | None], Job] = {}
+        for job in ordered:
+            if (entry := store.find(job)) is not None:
+                self.done[job] = entry
+        weight = _weights(ordered)
+        # The longest chain first: what it waits for decides when the sweep ends.
+        self.waiting = sorted(
+            (job for job in ordered if job not in self.done), key=lambda job: -weight[job]
+        )
+        total = sum(job.cost for job in ordered)
+        self.bar = _bar(label, total, sum(job.cost for job in self.done), len(ordered))
+
+    def run(self) -> None:
+        self._skip_hopeless()
+        while self.waiting or self.running:
+            self._submit()
+            if self.running:
+                finished, _ = wait(self.running, _POLL, FIRST_COMPLETED)
+                for future in finished:
+                    self._take(future)
+            elif self.elsewhere:
+                time.sleep(_POLL)
+            elif self.waiting:  # only what needs a failed job is left
+                return
+            self._skip_hopeless()
+
+    def _submit(self) -> None:
+        now = time.monotonic()
+        for job in list(self.waiting):
+            if len(self.running) >= self.pool.width:
+                return
+            if self.elsewhere.get(job, now) > now:
+                continue
+            if all(need in self.done for need in job.needs.values()):
+                self.waiting.remove(job)
+                self.running[self.pool.executor.submit(self.store.do, job, self.pool.threads)] = job
+
+    def _take(self, future: Future[Entry | None]) -> None:
+        job = self.running.pop(future, None)
+        if job is None:  # its executor broke and it was taken back
+            return
+        self.elsewhere.pop(job, None)
+        error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            self._again(job, error)
+        elif error is not None:
+            if isinstance(error, KeyboardInterrupt):
+                raise error
+            self.failures[job] = error
+        elif (entry := future.result()) is None:
+            self.elsewhere[job] = time.monotonic() + _POLL
+            self.waiting.insert(0, job)
+        else:
+            self.done[job] = entry
+            self.bar.set_postfix_str(f"{len(self.done)} done, last {job}", refresh=False)
+            self.bar.update(job.cost)
+
+    def _again(self, job: Job, error: BrokenExecutor) -> None:
+        """A worker died, and with it the executor: all that was running begins again from its checkpoint."""
+        lost = [job, *self.running.values()]
+        self.running.clear()
+        self.pool.restart()
+        for other in lost:
+            self.attempts[other] = self.attempts.get(other, 1) + 1
+            if self.attempts[other] > ATTEMPTS:
+                self.failures[other] = MechftError(
+                    f"Its worker died {ATTEMPTS} times ({error}). Is there enough memory? Fewer --jobs "
+                    "need less."
+                )
+            else:
+                self.waiting.insert(0, other)
+
+    def _skip_hopeless(self) -> None:
+        """Leave out what needs a job that could not be done, as a finding: it is not begun."""
+        gone = {job for job, entry in self.done.items() if entry.failed is not None} | self.left_out
+        while gone:
+            gone = {j for j in self.waiting if any(n in gone for n in j.needs.values())}
+            self.waiting = [job for job in self.waiting if job not in gone]
+            self.left_out |= gone
+            self.bar.update(sum(job.cost for job in gone))
+
+
+def _weights(ordered: list[Job]) -> dict[Job, float]:
+    """For each job the cost of the longest chain that begins with it."""
+    after = dict.fromkeys(ordered, 0.0)
+    for job in reversed(ordered):  # what needs a job stands after it
+        weight = job.cost + after[job]
+        for need in job.needs.values():
+            after[need] = max(after[need], weight)
+    return {job: job.cost + after[job] for job in ordered}
+
+
+def _bar(label: str, total: float, done: float, jobs: int) -> Any:
+    from tqdm.auto import tqdm
+
+    form = (
+        "{desc}: {percentage:3.0f}%|{bar}| of "
+        + f"{jobs} runs"
+        + " [{elapsed}<{remaining}{postfix}]"
+    )
+    return tqdm(total=total, initial=done, desc=label, bar_format=form, disable=None)

@@ -1,0 +1,142 @@
+"""Sweeps: every job once, in the order of needs, through failures and the death of workers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mechft.errors import ConfigError
+from mechft.experiments.store.job import Job
+from mechft.experiments.store.store import Store
+from mechft.experiments.sweep.pools import (
+    DaskPool,
+    GivenPool,
+    LocalPool,
+    Pool,
+    ThisProcess,
+    make_pool,
+    share_of_threads,
+)
+from mechft.experiments.sweep.sweep import SweepError, _weights, run_sweep
+from tests.experiments.toy_work import COUNT_UP, DIE, FAIL, add_job
+
+
+@contextmanager
+def pool_of(name: str) -> Iterator[Pool]:
+    pool: Pool
+    if name == "threads":
+        with ThreadPoolExecutor(3) as executor:
+            yield GivenPool(executor, 3)
+        return
+    pool = {"this": lambda: GivenPool(ThisProcess()), "local": lambda: LocalPool(2)}.get(
+        name, lambda: DaskPool(jobs=2)
+    )()
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("name", ["this", "threads", "local", "dask"])
+def test_every_job_once_and_needs_first(tmp_path: Path, name: str) -> None:
+    log = tmp_path / "log"
+    base = add_job(1, log=str(log))
+    middle = [add_job(n, base, log=str(log)) for n in (10, 20, 30)]
+    last = add_job(100, *middle, log=str(log))
+    store = Store(tmp_path / "store")
+    with pool_of(name) as pool:
+        done = run_sweep([last], store, pool)
+    order = log.read_text().split()
+    assert len(done) == 5 and sorted(order) == sorted(["1", "10", "20", "30", "100"])
+    assert order[0] == "1" and order[-1] == "100"
+    assert json.loads(done[last].file("sum.json").read_text()) == 100 + 60 + 3
+    run_sweep([last, base], store)  # nothing left
+    assert len(log.read_text().split()) == 5
+
+
+def test_a_failure_stops_only_what_needs_it(tmp_path: Path) -> None:
+    bad = Job(FAIL, {"how": "error"})
+    lost, kept = add_job(1, bad), add_job(2)
+    store = Store(tmp_path / "store")
+    with pytest.raises(
+        SweepError, match=r"(?s)1 of the jobs failed, and 1 that need.*of no use"
+    ) as e:
+        run_sweep([lost, kept], store)
+    assert set(e.value.failures) == {bad} and store.find(kept) is not None
+
+
+def test_a_finding_leaves_out_what_needs_it(tmp_path: Path) -> None:
+    bad = Job(FAIL, {"how": "finding"})
+    lost, kept = add_job(2, add_job(1, bad)), add_job(3)
+    done = run_sweep([lost, kept], Store(tmp_path / "store"))
+    assert set(done) == {bad, kept} and done[bad].failed == "of no use"
+
+
+@pytest.mark.parametrize("name", ["local", "dask"])
+def test_a_killed_worker_has_its_job_done_again_from_its_checkpoint(
+    tmp_path: Path, name: str
+) -> None:
+    log = tmp_path / "steps"
+    job = Job(COUNT_UP, {"number": 10, "log": str(log)})
+    others = [add_job(n, seconds=0.05) for n in range(4)]
+    with pool_of(name) as pool:
+        done = run_sweep([job, *others], Store(tmp_path / "store"), pool)
+    assert json.loads(done[job].file("sum.json").read_text()) == 10
+    assert log.with_suffix(".died").exists()
+    assert log.read_text().split() == [str(n) for n in range(1, 11)], "no step was done twice"
+    assert len(done) == 5
+
+
+def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
+    kept = add_job(1)
+    pool = LocalPool(2)
+    store = Store(tmp_path / "store")
+    with pytest.raises(SweepError, match="Its worker died 3 times"):
+        run_sweep([Job(DIE, {}), kept], store, pool)
+    assert store.find(kept) is not None
+
+
+def test_what_another_process_does_is_waited_for(tmp_path: Path) -> None:
+    store, job = Store(tmp_path / "store"), add_job(3)
+    held = threading.Event()
+
+    def work() -> None:
+        with store._lock(job.key):
+            held.set()
+            time.sleep(0.5)
+
+    other = threading.Thread(target=work)
+    other.start()
+    held.wait()
+    done = run_sweep([job, add_job(4, job)], Store(store.root))
+    other.join()
+    assert len(done) == 2
+
+
+def test_the_longest_chain_begins() -> None:
+    base, alone = add_job(1), add_job(2)
+    middle = add_job(3, base)
+    last = add_job(4, middle)
+    assert _weights([alone, base, middle, last]) == {base: 3, alone: 1, middle: 2, last: 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"jobs": -1}, "jobs is at least 0"),
+        ({"threads": -1}, "threads is at least 0"),
+        ({"scheduler": "tcp://nowhere:1"}, "--executor dask"),
+    ],
+)
+def test_bad_pools(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_pool(**arguments)
+    assert share_of_threads(10**6) == 1
