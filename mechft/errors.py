@@ -30,7 +30,7 @@ class OutputExistsError(MechftError, FileExistsError):
 
 
 class TrainingDivergedError(MechftError):
-    """The loss stopped being finite.
+    """The loss, a gradient or what a model answers stopped being finite.
 
     Attributes:
         step: The step that could not be taken.

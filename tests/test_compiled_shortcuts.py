@@ -237,7 +237,7 @@ def test_logit_lens_ends_in_the_answer(
 def test_attention_is_the_selectors(base: Trained, ft: Trained, asked: TokenBatch) -> None:
     """Block 0: all smaller letters and "$" alike; block 1: everything; block 2: the fifth letter."""
     mass = mf.diff_attention(base, ft, batch=asked).mass.frame
-    here = mass[mass["model"] == "base"]
+    here = mass[mass["model"] == base.name]
     assert set(here["group"]) == {"$", "5", "6"}
     assert value(here, "mass", block=2, group="5") > 0.999
     assert value(here, "mass", block=2, group="6") < 1e-6
@@ -259,7 +259,7 @@ def test_counting_attention_is_the_count(counter: Trained) -> None:
     twin = Trained(clone(counter.model), counter.task, name="twin")
     found = mf.diff_attention(counter, twin, batch=batch)
     assert (found.frame["js"] == 0).all()
-    here = found.mass.frame.query("model == 'base'")
+    here = found.mass.frame.query("model == @counter.name")
     count = batch.labels["counter(a)"]
     start, letters = (value(here, "mass", block=1, group=group) for group in ("$", "a"))
     assert start == pytest.approx(float((1 / (1 + count)).mean()), abs=1e-4)

@@ -38,9 +38,9 @@ _MASS_COLUMNS = (
 class AttentionMass(Result):
     """How much of each head's attention lands on chosen tokens, model by model.
 
-    Columns: model, block, head, group, mass (mean over rows; with all queries, of the mean over queries),
-    ci_low, ci_high, change (mean of the paired difference to the base; NaN for the base), change_low,
-    change_high (all 95% normal, over rows), n (rows).
+    Columns: model (the base first), block, head, group, mass (mean over rows; with all queries, of the mean
+    over queries), ci_low, ci_high, change (mean of the paired difference to the base; NaN for the base),
+    change_low, change_high (all 95% normal, over rows), n (rows).
     """
 
 
@@ -84,6 +84,7 @@ def diff_attention(
     keys_of: Mapping[str, KeysOf] | None = None,
     query: Query = "answer",
     name: str = "finetuned",
+    base_name: str = "base",
 ) -> AttentionDiff:
     """Compare where two models' heads look on the same rows, reading the data once, chunk by chunk.
 
@@ -96,19 +97,23 @@ def diff_attention(
             and says which keys count, Bool["row key"].
         query: "answer": attention from the position whose next token is the answer. "all": the mean over
             all positions of the prompt (a causal model's first can only look at itself).
-        name: What the frames call the fine-tuned model; the base is called "base".
+        name, base_name: What the frames call the fine-tuned model and the base.
 
     Raises:
         UnknownNameError: If a model lacks ``blocks.i.attn.hook_pattern``.
         ConfigError: If blocks or heads differ in number, a token or position does not exist, a group is
-            empty or named twice, there is no row, or a pattern is not finite.
+            empty or named twice, both models have one name, there is no row, or a pattern is not finite.
 
     Cost: one hooked forward a model. Memory does not grow with the rows.
     """
     base, finetuned = as_model(base), as_model(finetuned)
     require(query in ("answer", "all"), f'query is "answer" or "all"; got {query!r}.')
-    require(name != "base", 'The fine-tuned model cannot be called "base" beside the base.')
-    check_models({"base": base, name: finetuned})
+    require(
+        name != base_name,
+        f"The two models need different names to be told apart; both are called {name!r}. Give another "
+        "name or base_name.",
+    )
+    check_models({base_name: base, name: finetuned})
     groups = key_groups(tokens, key_positions, int(base.cfg.d_vocab))
     own = dict(keys_of or {})
     require(not groups.keys() & own.keys(), "Groups need different names; some come twice.")
@@ -135,7 +140,9 @@ def diff_attention(
     return AttentionDiff(
         pd.DataFrame(_divergence_rows(divergence.result(), name, query)),
         AttentionMass(
-            pd.DataFrame(_mass_rows(mass.result(), name, [*groups, *own]), columns=_MASS_COLUMNS)
+            pd.DataFrame(
+                _mass_rows(mass.result(), (base_name, name), [*groups, *own]), columns=_MASS_COLUMNS
+            )
         ),
     )
 
@@ -161,11 +168,13 @@ def _divergence_rows(means: Means, name: str, query: Query) -> list[dict[str, An
     return rows
 
 
-def _mass_rows(means: Means, name: str, groups: Sequence[str]) -> list[tuple[Any, ...]]:
+def _mass_rows(
+    means: Means, names: tuple[str, str], groups: Sequence[str]
+) -> list[tuple[Any, ...]]:
     """Rows of ``_MASS_COLUMNS`` from means over (base, model, difference), block, head, group."""
     _, blocks, heads, _ = means.mean.shape
     rows = []
-    for which, model in enumerate(("base", name)):
+    for which, model in enumerate(names):
         for block in range(blocks):
             for head in range(heads):
                 for place, group in enumerate(groups):

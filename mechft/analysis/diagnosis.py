@@ -107,6 +107,10 @@ def diagnose(
 ) -> Diagnosis:
     """Gather the evidence of every tool that applies, and say what became of a capability.
 
+    Of a bidirectional model (a compiled program) read the probe's vote with care: its untrained twin already
+    shows a probe which letters the string has, so that the floor is high and the vote is none or leans to
+    "damaged".
+
     Args:
         base, finetuned: Two models of the same shape.
         capability: What the base could do.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mechft.analysis.result import Result
+from mechft.errors import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,8 @@ class FinetuningGrid(Result):
     Columns: rate (its name), learning_rate, c_tr, question ("acc_pt_cte0" and the like), accuracy, ci_low,
     ci_high (95% Wilson, over rows; all NaN where training diverged), n, paper (its accuracy, NaN where
     it has none), difference (accuracy − paper), steps, seed. One training a cell: intervals say how
-    precisely that model was measured, not how another training would come out.
+    precisely that model was measured, not how another training would come out. A frame may hold several
+    seeds or numbers of steps: each is a training, so a cell, of its own.
     """
 
     def against_paper(self) -> pd.DataFrame:
@@ -51,16 +53,27 @@ class FinetuningGrid(Result):
         return pd.DataFrame(rows)
 
     def wide(self) -> pd.DataFrame:
-        """A row a cell, in percent: rate, c_tr, steps (ours), and for each question ours and the paper's."""
+        """A row a training, in percent: rate, c_tr, steps (ours), and for each question ours and the paper's.
+
+        Where the frame holds several seeds there is a column seed after steps, and nothing is averaged.
+
+        Raises:
+            ConfigError: If one training answers a question twice.
+        """
         import pandas as pd
 
+        keys = ["rate", "c_tr", "steps", "seed"]
+        twice = self.frame[self.frame.duplicated([*keys, "question"])]
+        require(
+            twice.empty,
+            "A training answers each question once; the frame has several rows of "
+            f"{twice[[*keys, 'question']].iloc[:1].to_dict('records')}. Keep one of them.",
+        )
+        several = self.frame["seed"].nunique() > 1
         rows = []
-        for (rate, c_tr), cell in self.frame.groupby(["rate", "c_tr"], sort=False):
-            row: dict[str, object] = {
-                "rate": rate,
-                "c_tr": c_tr,
-                "steps": int(cell["steps"].iloc[0]),
-            }
+        for (rate, c_tr, steps, seed), cell in self.frame.groupby(keys, sort=False):
+            row: dict[str, object] = {"rate": rate, "c_tr": c_tr, "steps": int(steps)}
+            row |= {"seed": int(seed)} if several else {}
             for entry in cell.itertuples():
                 row[str(entry.question)] = round(100 * float(entry.accuracy), 1)
                 row[f"{entry.question} (paper)"] = round(100 * float(entry.paper), 1)

@@ -76,6 +76,10 @@ def vote_of_probe(
 ) -> Vote:
     """Is the answer still as readable as in the base, above what needs no capability?
 
+    Where attention is bidirectional every position of the untrained twin holds the bag of letters, from which
+    a probe reads much of an answer: the floor is high, little is left above it, and the vote is none or leans
+    to "damaged".
+
     Args:
         frame: Of ``probe`` for one target, with these models in it; rows of its "random_model" control
             count as one that never had the capability.

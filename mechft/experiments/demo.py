@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -24,7 +24,20 @@ from mechft.analysis.votes import (
     vote_of_revival,
 )
 from mechft.errors import MechftError
+from mechft.experiments.demo_checks import demo_checks
 from mechft.experiments.demo_config import QUICK, DemoConfig, DemoScale
+from mechft.experiments.demo_result import (
+    BASE,
+    CONTROL,
+    NEVER,
+    REFT,
+    STOP_AT,
+    THRESHOLD,
+    UNTRAINED,
+    WITH,
+    WITHOUT,
+    DemoResult,
+)
 from mechft.experiments.run_folder import claim_folder
 from mechft.shortcuts.ablation import ablate_heads
 from mechft.shortcuts.activations import diff_activations, diff_outputs
@@ -39,23 +52,6 @@ from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import predictions
 from mechft.training.recipes import finetune, fresh, pretrain, reverse_finetune, scratch_finetune
 from mechft.training.trained import Trained, load, package_versions
-
-if TYPE_CHECKING:
-    pass
-
-from mechft.experiments.demo_checks import demo_checks
-from mechft.experiments.demo_result import (
-    BASE,
-    CONTROL,
-    NEVER,
-    REFT,
-    STOP_AT,
-    THRESHOLD,
-    UNTRAINED,
-    WITH,
-    WITHOUT,
-    DemoResult,
-)
 
 _ALPHAS = tuple(i / 10 for i in range(11))
 

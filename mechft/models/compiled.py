@@ -7,7 +7,7 @@ loaded where neither is installed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,8 +103,13 @@ class CompiledProgram:
 
         Raises:
             UnknownNameError: If a letter is not in the vocabulary; lists those that are.
-            ConfigError: If the string is longer than the program was compiled for.
+            ConfigError: If it is no string of values (a number, a list of lists), or longer than the program
+                was compiled for.
         """
+        require(
+            isinstance(string, Collection),
+            f"A string is text or a list of values; got {string!r}.",
+        )
         require(
             len(string) <= self.length,
             f"{self.name} was compiled for strings of at most {self.length} letters; got "
@@ -112,6 +117,11 @@ class CompiledProgram:
         )
         known = set(self.letters)
         for value in string:
+            require(
+                _hashable(value),
+                f"A string is a list of values; got {value!r} ({type(value).__name__}) among them. Give one "
+                "string at a time, or many to run_many.",
+            )
             if value not in known:
                 hint = f" ({BOS!r} is put first by itself)" if value == BOS else ""
                 raise unknown_name(f"letter{hint}", value, map(str, self.letters))
@@ -218,6 +228,14 @@ def _plain(value: object) -> bool:
     if type(value) is float:
         return math.isfinite(value)
     return type(value) in (str, int, bool)  # numpy's own numbers cannot be written to a header
+
+
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _tuples(value: Any) -> Any:

@@ -73,18 +73,29 @@ def compile_program(
 
     Raises:
         ConfigError: If Tracr is not installed or cannot compile the program (its reason is given), the
-            vocabulary is empty or holds ``BOS`` or ``PAD``, ``length`` is below 1, or a value cannot be
-            decoded.
+            program is its input alone, the vocabulary is no collection, is empty or holds ``BOS`` or ``PAD``,
+            ``length`` is below 1, or a value cannot be decoded.
 
     Cost: about 4 s on one core for the Counter of 46 letters as the first program of a process, and 2 s
     for the Max-identifier after it.
     """
     rasp = rasp_module()
-    values = list(dict.fromkeys(vocabulary))
+    require(
+        isinstance(vocabulary, Iterable),
+        f"The vocabulary is a collection of values, or a string of letters; got {vocabulary!r}.",
+    )
+    values = list(vocabulary)
     check_values(values, "input")
+    values = list(dict.fromkeys(values))
     require(
         isinstance(program, rasp.SOp),
         f"A RASP program is a tracr.rasp.rasp.SOp; got {type(program).__name__}.",
+    )
+    # Tracr fails at these with "min() arg is an empty sequence": a model of no block at all.
+    require(
+        not isinstance(program, (type(rasp.tokens), type(rasp.indices))),
+        f"A program has at least one step; rasp.{program} alone is an input. The program that gives its "
+        "input out as it is: rasp.Map(lambda token: token, rasp.tokens).",
     )
     require(
         isinstance(length, int) and length >= 1,

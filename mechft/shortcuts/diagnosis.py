@@ -32,6 +32,9 @@ def diagnose(
 ) -> diagnosis.Diagnosis:
     """Was r(x, O_PT) retained, wrapped or damaged? Every tool votes; see ``mechft.analysis.diagnosis``.
 
+    Of a compiled program the probe has no vote or leans to "damaged": attention in both directions lets even
+    the untrained twin, which is the probe's floor, show which letters the string has.
+
     Args:
         base, finetuned: The model that had the capability, and what became of it.
         control: A model that never had it, such as "pcfg-tiny-never-a": the floor of the probe, and what

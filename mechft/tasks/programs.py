@@ -22,6 +22,8 @@ from mechft.tasks.program_source import ProgramSource
 from mechft.tasks.program_strings import BOS, FILLER, strings_of
 from mechft.tasks.vocabulary import Vocabulary
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 class ProgramTask:
     """Strings for a compiled program, and the questions that can be asked about one.
@@ -119,14 +121,25 @@ class ProgramTask:
         """r(x, O) of token ids, as values: counts, or places in the alphabet (a = 0).
 
         Args:
-            tokens: Whole inputs or their letters alone; "$", "#" and "PAD" are not letters.
+            tokens: Whole inputs or their letters alone, of an integer type; "$", "#" and "PAD" are not
+                letters.
             operand: One of ``operands``.
 
         Raises:
-            ConfigError: If an id is outside the vocabulary, or a row has too few letters for the operand.
+            ConfigError: If the tokens are not rows of integers, an id is outside the vocabulary, or a row has
+                too few letters for the operand.
             UnknownNameError: If the operand is not known.
         """
         column = self.column(operand)
+        given = (
+            f"{list(tokens.shape)} {tokens.dtype}" if isinstance(tokens, Tensor) else repr(tokens)
+        )
+        require(
+            isinstance(tokens, Tensor) and tokens.dim() == 2 and tokens.dtype in _INTEGERS,
+            f"Token ids are a tensor of integers, [batch, pos]; got {given}. Encode strings with "
+            "task.encode, and give one of them as tokens[None].",
+        )
+        tokens = tokens.long()  # bytes would be taken for a mask
         outside = tokens[(tokens < 0) | (tokens >= len(self.vocabulary))]
         require(
             len(outside) == 0,
@@ -151,15 +164,32 @@ class ProgramTask:
     def encode(self, text: str) -> Int[Tensor, " pos"]:
         """The whole input of one string of letters: "$" before it and, for max, "#" after it.
 
+        Args:
+            text: Letters; for max with any "#" that fill it up at its end, as ``display`` shows it.
+
         Raises:
-            ConfigError: If it is longer than the task's strings.
+            ConfigError: If it is no string, is longer than the task's strings, holds a "$", or has a
+                letter after a "#".
             UnknownNameError: If it holds something that is no token.
         """
+        require(
+            isinstance(text, str),
+            f"The letters to encode are one string, such as {self.strings.letters[:3]!r}; got {text!r}.",
+        )
         require(
             len(text) <= self.config.length,
             f"A string has at most {self.config.length} letters here; got {len(text)}: {text!r}.",
         )
+        require(
+            BOS not in text,
+            f"{BOS!r} begins every input and is put first by itself; got it within {text!r}. Leave it out.",
+        )
         if FILLER in self.vocabulary:
+            require(
+                FILLER not in text.rstrip(FILLER),
+                f"{FILLER!r} only fills a string up at its end; got {text!r}, with a letter after one. Leave "
+                "it out: a short string is filled up by itself.",
+            )
             text = text.ljust(self.config.length, FILLER)
         return self.vocabulary.encode([BOS, *text])
 

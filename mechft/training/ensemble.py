@@ -30,7 +30,7 @@ from mechft.models.hook_points import device_of, has_hooks
 from mechft.statistics import Proportion
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.training.config import TrainConfig
-from mechft.training.evaluation import accuracy
+from mechft.training.evaluation import NoAnswerError, accuracy
 from mechft.training.interrupt import deferred_interrupt
 from mechft.training.loop import _batches, batch_loss
 from mechft.training.progress import Progress
@@ -53,7 +53,8 @@ class MemberHistory:
     Attributes:
         records: Its evaluations, as ``train`` returns them; none after it diverged or stopped.
         diverged_at: The step, from 1, whose loss or gradient was not finite; its weights are those
-            before that step: finite, but not good, as they gave that loss. None if it went well.
+            before that step: finite, but not good, as they gave that loss. Where an evaluation found logits
+            that are not finite, the step after it, even if none was to come. None if it went well.
     """
 
     records: tuple[dict[str, Any], ...]
@@ -70,9 +71,9 @@ def train_ensemble(
 ) -> list[MemberHistory]:
     """Train models of one shape in place, all at once; each as ``train`` would train it.
 
-    A member whose loss or gradient stops being finite keeps the weights before that step and takes no
-    further part; the others go on as if nothing had happened, bit for bit. The same with a member that
-    reaches its ``stop_at``. No checkpoints are written; ``checkpoint_every`` is not used.
+    A member whose loss, gradient or evaluated logits stop being finite keeps the weights before that step and
+    takes no further part; the others go on as if nothing had happened, bit for bit. The same with a member
+    that reaches its ``stop_at``. No checkpoints are written; ``checkpoint_every`` is not used.
 
     Args:
         models: HookedTransformers that the fused forward covers, of one shape and on one device.
@@ -218,7 +219,11 @@ class _Ensemble:
         self.write_back(due)
         for i in (i for i in due if alive[i]):
             config, loss = self.configs[i], losses[i]
-            results = {n: accuracy(self.models[i], b) for n, b in self.evaluations[i].items()}
+            try:
+                results = {n: accuracy(self.models[i], b) for n, b in self.evaluations[i].items()}
+            except NoAnswerError:
+                self.alive[i], self.failed[i] = False, self.step + 1
+                continue
             self.records[i] += evaluation_records(self.step, loss, results, config)
             if _reached(results, config):
                 self.alive[i] = False

@@ -6,13 +6,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechft.errors import require
+from mechft.errors import ConfigError, require
 from mechft.models.fused import fused_logits, unsupported_features
 from mechft.models.hook_points import ModelLike, as_model, device_of, has_hooks
 from mechft.statistics import Proportion, proportion
 from mechft.tasks.batch import TokenBatch
 
 _CHUNK = 128  # rows a forward: bounds memory, and stays in the cache (512 took a third longer)
+
+
+class NoAnswerError(ConfigError):
+    """A model gives no answer: the largest of some row's logits is not a finite number."""
 
 
 @torch.no_grad()
@@ -39,17 +43,43 @@ def answer_logits(model: ModelLike, batch: TokenBatch) -> Float[Tensor, "batch d
 
 
 def predictions(model: ModelLike, batch: TokenBatch) -> Int[Tensor, " batch"]:
-    """The token each row is answered with: the most likely of the whole vocabulary."""
-    return answer_logits(model, batch).argmax(-1)
+    """The token each row is answered with: the most likely of the whole vocabulary.
+
+    A row has an answer if its largest logit is finite. Minus infinity beside it rules a token out and is
+    fine; NaN anywhere, infinity as the largest (an overflow), or minus infinity everywhere is not.
+
+    Raises:
+        NoAnswerError: If a row has no answer. It is a ConfigError.
+        ConfigError: If the batch is empty.
+    """
+    logits = answer_logits(model, batch)
+    answers = logits.argmax(-1)
+    # argmax takes NaN for the largest of all, so one look a row finds every case.
+    failed = ~logits.gather(-1, answers[:, None])[:, 0].isfinite()
+    if bool(failed.any()):
+        worst = float(logits[failed][0].max())
+        raise NoAnswerError(
+            f"A row is answered if the largest of its logits is a finite number; in {int(failed.sum())} of "
+            f"{len(batch)} rows it is not (the first has {worst}). The model has diverged or overflowed, or "
+            "an intervention put in values that are not finite. Use weights from before that."
+        )
+    return answers
 
 
 def answered_right(model: ModelLike, batch: TokenBatch) -> Bool[Tensor, " batch"]:
-    """Which rows are answered right, on the CPU."""
+    """Which rows are answered right, on the CPU.
+
+    Raises:
+        NoAnswerError: As ``predictions``.
+    """
     return predictions(model, batch).cpu() == batch.answer.cpu()
 
 
 def accuracy(model: ModelLike, batch: TokenBatch) -> Proportion:
     """Share of right answers with its 95% Wilson interval over rows.
+
+    Raises:
+        NoAnswerError: As ``predictions``; logits that are not finite are no wrong answers.
 
     Cost: one forward to the answer position; at tiny, 1,000 rows take about half a second on 2 cores.
     """

@@ -24,7 +24,7 @@ from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.statistics import Proportion
 from mechft.tasks.batch import TokenBatch
 from mechft.training.config import TrainConfig
-from mechft.training.evaluation import accuracy
+from mechft.training.evaluation import NoAnswerError, accuracy
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -101,18 +101,33 @@ class Run:
     def _check_finite(self, what: str, value: float, rate: float) -> None:
         if math.isfinite(value):
             return
-        kept = "none was written yet"
-        if self.saved_step is not None:
-            kept = f"the last, of step {self.saved_step}, is {self.path}"
         raise TrainingDivergedError(
             f"The {what} became {value} at step {self.step + 1} of {self.config.steps} (learning rate "
-            f"{rate:.2g}). Checkpoint: {kept}. Lower the learning rate.",
+            f"{rate:.2g}). Checkpoint: {self._kept()}. Lower the learning rate.",
             self.step + 1,
         )
 
+    def _kept(self) -> str:
+        if self.saved_step is None:
+            return "none was written yet"
+        return f"the last, of step {self.saved_step}, is {self.path}"
+
     def evaluate(self, loss: float) -> dict[str, Proportion]:
-        """Measure every evaluation and add it to the history."""
-        results = {name: accuracy(self.model, batch) for name, batch in self.evaluations.items()}
+        """Measure every evaluation and add it to the history.
+
+        Raises:
+            TrainingDivergedError: If the model no longer answers (``NoAnswerError``); the history stays as
+                it was. Its ``step`` is the one that would come next, as these weights give it no loss.
+        """
+        try:
+            results = {n: accuracy(self.model, batch) for n, batch in self.evaluations.items()}
+        except NoAnswerError as error:
+            raise TrainingDivergedError(
+                f"After {self.step} of {self.config.steps} steps the model cannot be evaluated: {error} "
+                f"Checkpoint: {self._kept()}. "
+                + ("Lower the learning rate." if self.step else "Start from a sound model."),
+                self.step + 1,
+            ) from error
         self.history += evaluation_records(self.step, loss, results, self.config)
         if self.config.stop_at is not None:
             name, threshold = self.config.stop_at

@@ -191,7 +191,7 @@ def test_bad_input(batch: TokenBatch, make_model: Make, task: PCFGTask) -> None:
         diff_attention(model, model, batch, key_positions={"x": [19]})
     with pytest.raises(ConfigError, match="no batch to work on"):
         diff_attention(model, model, [])
-    with pytest.raises(ConfigError, match='cannot be called "base"'):
+    with pytest.raises(ConfigError, match=r"need different names .* both are called 'base'"):
         diff_attention(model, model, batch, name="base")
     wrong: Any = "last"
     with pytest.raises(ConfigError, match="got 'last'"):

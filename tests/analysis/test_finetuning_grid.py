@@ -9,6 +9,7 @@ import pytest
 
 from mechft import plots
 from mechft.analysis.finetuning_grid import FinetuningGrid
+from mechft.errors import ConfigError
 
 
 def grid(accuracy: list[float], paper: list[float]) -> FinetuningGrid:
@@ -66,8 +67,27 @@ def test_a_constant_column_has_no_rank_correlation() -> None:
 def test_wide_has_a_row_a_cell_and_the_figure_every_point() -> None:
     made = grid([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.9])
     wide = made.wide()
+    assert "seed" not in wide and set(wide["steps"]) == {10}
     assert wide["acc_pt_cte0"].tolist() == [10.0, 20.0, 30.0, 40.0]
     assert wide["acc_pt_cte0 (paper)"].tolist() == [50.0, 60.0, 70.0, 90.0]
     ours, paper = plots.plot(made).data
     assert list(ours.y) == [0.1, 0.2, 0.3, 0.4]
     assert list(paper.y) == [0.5, 0.6, 0.7, 0.9]
+
+
+def test_wide_keeps_trainings_apart() -> None:
+    """Seeds and steps are rows of their own, whatever order they come in; none is lost or averaged."""
+    paper = [0.5, 0.6, 0.7, 0.9]
+    one, two = grid([0.1, 0.2, 0.3, 0.4], paper).frame, grid([0.5, 0.6, 0.7, 0.8], paper).frame
+    seeds = FinetuningGrid(pd.concat([one, two.assign(seed=1)])).wide()
+    assert len(seeds) == 8
+    assert seeds.set_index(["c_tr", "seed"])["acc_pt_cte0"].to_dict() == {
+        **dict(zip([(c, 0) for c in one["c_tr"]], [10.0, 20.0, 30.0, 40.0], strict=True)),
+        **dict(zip([(c, 1) for c in one["c_tr"]], [50.0, 60.0, 70.0, 80.0], strict=True)),
+    }
+    steps = FinetuningGrid(pd.concat([two.assign(steps=50), one])).wide()
+    assert "seed" not in steps
+    assert steps.loc[steps["steps"] == 50, "acc_pt_cte0"].tolist() == [50.0, 60.0, 70.0, 80.0]
+    assert steps.loc[steps["steps"] == 10, "acc_pt_cte0"].tolist() == [10.0, 20.0, 30.0, 40.0]
+    with pytest.raises(ConfigError, match=r"each question once; .*'c_tr': 0\.0, 'steps': 10"):
+        FinetuningGrid(pd.concat([one, two])).wide()

@@ -46,6 +46,16 @@ def test_encode() -> None:
         ("$ab", UnknownNameError, r"'\$' is put first by itself"),
         (["a", "PAD"], UnknownNameError, "Unknown letter 'PAD'"),
         ("a" * 9, ConfigError, "at most 8 letters; got 9. Shorten it, or compile again"),
+        (
+            [["a"]],
+            ConfigError,
+            r"list of values; got \['a'\] \(list\) among them.*many to run_many",
+        ),
+        ([("a", ["b"])], ConfigError, r"\(tuple\) among them"),
+        ([["a", "b"], ["c"]], ConfigError, "one string at a time"),
+        (5, ConfigError, "text or a list of values; got 5"),
+        (None, ConfigError, "text or a list of values; got None"),
+        ([None], UnknownNameError, "Unknown letter None"),
     ],
 )
 def test_strings_it_refuses(string: Any, error: type[Exception], message: str) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mechft.errors import ConfigError
-from mechft.models import fused
+from mechft.models import fused, fused_blocks
 from mechft.models.fused import fused_logits, unsupported_features
 from mechft.models.hook_points import resid_post
 
@@ -61,7 +61,7 @@ def test_equals_the_hooked_forward(
     where: str,
     explicit: bool,
 ) -> None:
-    monkeypatch.setattr(fused, "_EXPLICIT_LENGTH", 64 if explicit else 0)
+    monkeypatch.setattr(fused_blocks, "EXPLICIT_LENGTH", 64 if explicit else 0)
     model = make_model(dtype=dtype)
     inputs, positions = tokens(model), POSITIONS[where]
     fast = fused_logits(model, inputs, positions)

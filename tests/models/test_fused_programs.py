@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from mechft.models import fused
+from mechft.models import fused, fused_blocks
 from mechft.models.build import ModelConfig, build_model
 from mechft.models.fused import fused_embedding, fused_logits, fused_resume
 from mechft.models.hook_points import resid_post
@@ -50,7 +50,7 @@ def test_equals_the_hooked_forward(
     explicit: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fused, "_EXPLICIT_LENGTH", 64 if explicit else 0)
+    monkeypatch.setattr(fused_blocks, "EXPLICIT_LENGTH", 64 if explicit else 0)
     model = model_of(kind, n_layers)
     inputs, positions = tokens(model), POSITIONS[where]
     slow = reference(model, inputs, positions)

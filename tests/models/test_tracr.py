@@ -187,6 +187,8 @@ def test_programs_that_cannot_be_compiled(what: str, message: str) -> None:
         ("ab", 0, "length, in letters, must be at least 1; got 0"),
         ([1.0, float("inf")], 3, "got inf"),
         (["a", None], 3, "input value of a program .* got None"),
+        ([["a"]], 3, r"input value of a program .* got \['a'\] \(list\)"),
+        (5, 3, "collection of values, or a string of letters; got 5"),
     ],
 )
 def test_bad_settings(vocabulary: Any, length: int, message: str) -> None:
@@ -201,6 +203,11 @@ def test_not_a_program() -> None:
     for thing in (selector, "counter"):
         with pytest.raises(ConfigError, match="A RASP program is a tracr"):
             compile_program(thing, "ab", 2)
+    for name, bare in (("tokens", rasp.tokens), ("indices", rasp.indices.named("mine"))):
+        with pytest.raises(ConfigError, match=f"at least one step; rasp.{name} alone is an input"):
+            compile_program(bare, "ab", 2)
+    copied = compile_program(rasp.Map(lambda token: token, rasp.tokens), "ab", 2)  # the remedy
+    assert copied.run("ba") == ["$", "b", "a"]
     with pytest.raises(ConfigError, match="counts one letter; got 'ab'"):
         counter_program("ab")
     with pytest.raises(ConfigError, match="count from 1, the largest letter; got 0"):

@@ -43,6 +43,18 @@ def test_divergence_and_mass(models: list[Trained]) -> None:
     assert len(plot(diff_attention(*models, size=5, tokens=[]).mass).data) == 0
 
 
+def test_models_keep_their_names(trained: Trained) -> None:
+    """The base's too, whatever it is; its rows come first and once, and have no change to themselves."""
+    named = [trained.renamed(name) for name in ("small+ft", "base", "finetuned")]
+    result = diff_attention(*named, size=5)
+    assert list(dict.fromkeys(result.frame["model"])) == ["base", "finetuned"]
+    mass = result.mass.frame
+    assert list(dict.fromkeys(mass["model"])) == ["small+ft", "base", "finetuned"]
+    assert (mass["change"].isna() == (mass["model"] == "small+ft")).all()
+    assert (mass["change"].dropna() == 0).all()
+    assert {t.name for t in plot(result.mass).data} == set(mass["model"])
+
+
 def test_groups_follow_the_contrast(trained: Trained) -> None:
     pairs = Contrast(family="CC", pretraining_operand="aa", finetuning_operand="bc")
     assert letter_groups(trained, pairs) == {"aa": [0], "bc": [1, 2]}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 
 from mechft.analysis.units.masks import unit_places
@@ -46,13 +50,39 @@ def test_curve_of_grafting(trained: Trained) -> None:
     assert "O_PT, uncorrelated, random grafting" in {t.name for t in figure.data}
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
+def test_ticks_keep_apart_however_many_models(trained: Trained, count: int) -> None:
+    """On a page of 700 pixels no label meets the next, in its panel or in the one beside it."""
+    counts = (0, 1, 2, 3, 5, 10, 20, 50, 100, 150, 200, 1500)
+    one = prune_curve(
+        trained, unit="weight", counts=counts, random_draws=1, score_size=9, test_size=9
+    )
+    models = [f"model {i}" for i in range(count)]
+    frame = pd.concat([one.frame.assign(model=model) for model in models])
+    figure = plot(replace(one, frame=frame))
+    axes = [figure.layout[f"xaxis{i or ''}"] for i in (0, *range(2, count + 1))]
+    assert len(axes) == len(list(figure.select_xaxes())) == count
+    assert [a.text for a in figure.layout.annotations] == models
+    for axis in axes:
+        left, right = axis.domain
+        scale = 0.9 * (right - left) * (700 - 64 - 24) / max(counts)  # pixels for one unit
+        for here, after in itertools.pairwise(axis.tickvals):
+            assert scale * (after - here) >= 7 * (len(str(here)) + len(str(after))) / 2
+    titled = [a for a in axes if a.title.text]
+    assert len(titled) == min(count, 4) and titled == axes[-len(titled) :]
+    assert (
+        len({(a.domain, figure.layout[a.anchor.replace("y", "yaxis")].domain) for a in axes})
+        == count
+    )
+
+
 @pytest.mark.parametrize("unit", ["neuron", "head"])
 def test_unit_places(trained: Trained, unit: str) -> None:
     scores = random_scores(trained, 0, unit=unit)
     places = unit_places({"one": scores.top(3), "two": scores.top(4)})
     figure = plot(places)
     assert [int(trace.z.sum()) for trace in figure.data] == [3, 4]
-    assert [a.text for a in figure.layout.annotations][1].startswith("two: 4 of ")
+    assert [a.text for a in figure.layout.annotations][1].startswith("two<br>4 of ")
     if unit == "neuron":
         assert list(figure.data[0].x)[:4] == ["W_Q", "W_K", "W_V", "W_O"]
 

@@ -441,3 +441,56 @@ def test_bad_strings() -> None:
         largest.answers(torch.stack([largest.encode("abcdef"), largest.encode("abcde")]), "6")
     with pytest.raises(ConfigError, match="at least 6 letters; some row has fewer"):
         largest.answers(largest.encode("abcde")[None, 1:5], "6")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("$abcdef", r"put first by itself; got it within '\$abcdef'"),
+        ("abc$def", r"got it within 'abc\$def'"),
+        ("abc#defg", "only fills a string up at its end; got 'abc#defg'"),
+        ("#abcdef###", "fills a string up at its end"),
+        (["a", "b"], r"are one string, such as 'abc'; got \['a', 'b'\]"),
+        (None, "one string, such as 'abc'; got None"),
+    ],
+)
+def test_strings_that_no_task_draws(text: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ProgramTask(PADDED).encode(text)
+
+
+def test_encode_undoes_display() -> None:
+    """The "#" at a string's end may be there or not."""
+    task = ProgramTask(PADDED)
+    tokens = task.query("max", "5").sample(40, generator(5)).tokens
+    shown = task.display(tokens)
+    assert any(text.endswith("#") for text in shown)
+    for text, row in zip(shown, tokens, strict=True):
+        assert torch.equal(task.encode(text), row)
+        assert torch.equal(task.encode(text.rstrip("#")), row)
+    counter = ProgramTask(ProgramConfig("counter", 10))
+    with pytest.raises(ConfigError, match="put first by itself"):
+        counter.encode("ab$")
+    with pytest.raises(UnknownNameError, match="token '#'"):
+        counter.encode("ab#")
+
+
+@pytest.mark.parametrize("kind", [torch.int16, torch.int32, torch.uint8])
+def test_any_integers_are_token_ids(kind: torch.dtype) -> None:
+    task = ProgramTask(PADDED)
+    tokens = task.query("max", "5").sample(7, generator(5)).tokens
+    assert torch.equal(task.answers(tokens.to(kind), "5"), task.answers(tokens, "5"))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (torch.rand(2, 11), r"got \[2, 11\] torch.float32"),
+        (torch.ones(2, 11, dtype=torch.bool), r"got \[2, 11\] torch.bool"),
+        (torch.ones(11, dtype=torch.long), r"got \[11\] torch.int64.*as tokens\[None\]"),
+        ([[1, 2]], r"a tensor of integers, \[batch, pos\]; got \[\[1, 2\]\]"),
+    ],
+)
+def test_what_is_no_rows_of_token_ids(tokens: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ProgramTask(PADDED).answers(tokens, "5")

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 Control = Literal["random_model", "shuffled_labels", "permuted_labels"]
-"""random_model: the same probe on the model with its weights drawn afresh. shuffled_labels: a control task
-(Hewitt & Liang 2019), labels that are a fixed random function of a row's type. permuted_labels: the
-labels dealt out to the rows anew, so that nothing can be learned from them."""
+"""random_model: the same probe on the model with its weights drawn afresh; a generous control for a
+bidirectional model, where each position of even this one holds which letters the whole string has.
+shuffled_labels: a control task (Hewitt & Liang 2019), labels that are a fixed random function of a row's
+type. permuted_labels: the labels dealt out to the rows anew, so that nothing can be learned from them."""
 
 TypeOf = int | Callable[[TokenBatch], Int[Tensor, "row part"]]
 """A row's type, on which control labels depend: its last so many prompt tokens, of those positions whose
