@@ -35,3 +35,33 @@ def table3(program: str) -> dict[tuple[float, float], dict[str, float]]:
         }
         for row in rows
     }
+
+
+_RATE_NAMES = {1e-4: "L", 1e-5: "M", 1e-6: "S"}
+
+
+def table5(after: str = "10k") -> dict[tuple[str, float, float], dict[str, float]]:
+    """Table 5 of Jain et al. (2024): the PCFG Counter after 200K pretraining steps.
+
+    Args:
+        after: Fine-tuning steps: "1k" or "10k". One cell after 1k looks misprinted (rate L, prior 0.9,
+            C_Tr = 1: 6.1% on O_FT with the correlation); it is given as printed.
+
+    Returns:
+        Accuracies ("acc_pt_cte0" and the like) by (rate's name, prior of a, C_Tr).
+
+    Raises:
+        UnknownNameError: If the table has no such number of steps.
+    """
+    if after not in ("1k", "10k"):
+        raise unknown_name("number of steps of the paper's Table 5", after, ("1k", "10k"))
+    with (_FOLDER / "table5_pcfg_counter_200k.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        (_RATE_NAMES[float(row["learning_rate"])], float(row["prior_a"]), float(row["c_tr"])): {
+            f"acc_{ours}_cte{test}": float(row[f"acc_o_{ours}_cte{test}_{after}"]) / 100
+            for ours in ("pt", "ft")
+            for test in (0, 1)
+        }
+        for row in rows
+    }

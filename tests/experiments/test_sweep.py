@@ -31,14 +31,13 @@ from tests.experiments.toy_work import COUNT_UP, DIE, FAIL, add_job
 
 @contextmanager
 def pool_of(name: str) -> Iterator[Pool]:
-    pool: Pool
     if name == "threads":
         with ThreadPoolExecutor(3) as executor:
             yield GivenPool(executor, 3)
         return
-    pool = {"this": lambda: GivenPool(ThisProcess()), "local": lambda: LocalPool(2)}.get(
-        name, lambda: DaskPool(jobs=2)
-    )()
+    pool: Pool = GivenPool(ThisProcess())
+    if name != "this":
+        pool = LocalPool(2) if name == "local" else DaskPool(jobs=2)
     try:
         yield pool
     finally:

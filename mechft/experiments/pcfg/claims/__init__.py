@@ -1,0 +1,47 @@
+"""The paper's claims about the PCFG setup, each a function of the tables with a rule fixed beforehand.
+
+Jain et al. (2024), Sec. 5 and App. E; PAPER.md numbers them. A claim is judged on means over seeds and, where
+it compares, on differences paired by seed; it is unclear where a run was too short (``quick``) or an
+interval spans the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mechft.experiments.checks import Check
+from mechft.experiments.pcfg.claims.behaviour import behaviour_claims, mixing_claims
+from mechft.experiments.pcfg.claims.inside import (
+    inhibitor_claims,
+    jailbreak_claims,
+    probing_claims,
+    pruning_claims,
+)
+from mechft.experiments.pcfg.claims.revival import randft_claims, reversal_claims
+from mechft.experiments.pcfg.result import StudyResult
+
+CLAIMS: dict[str, tuple[Callable[[StudyResult], list[Check]], ...]] = {
+    "finetuning_final": (behaviour_claims,),
+    "pruning": (pruning_claims, inhibitor_claims),
+    "probing": (probing_claims,),
+    "reversal": (reversal_claims,),
+    "mixing_final": (mixing_claims,),
+    "jailbreak": (jailbreak_claims,),
+    "randft_final": (randft_claims,),
+}
+"""Which claims each table bears on."""
+
+
+def study_checks(result: StudyResult) -> tuple[Check, ...]:
+    """Every claim that the result's tables bear on, with its verdict; in a quick run none is judged."""
+    checks = [
+        check
+        for table, claims in CLAIMS.items()
+        if table in result.tables
+        for claim in claims
+        for check in claim(result)
+    ]
+    if result.config.quick:
+        return tuple(replace(check, holds=None) for check in checks)
+    return tuple(checks)

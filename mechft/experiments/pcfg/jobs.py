@@ -1,0 +1,132 @@
+"""The jobs of the PCFG study: each training and analysis by its settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from mechft.experiments.pcfg.config import StudyScale
+from mechft.experiments.pcfg.kinds import ASK, BATCH_SIZE, FINETUNE, PRETRAIN, PROBE, PRUNE, REVERSE
+from mechft.experiments.store.job import Job
+from mechft.models.build import preset as model_preset
+from mechft.tasks.contrast import Contrast
+from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.pcfg_config import preset as task_preset
+
+COUNTER = Contrast("C", "a", "b", 1)
+INDEXER = Contrast("I", "a", "b", 1)
+JAILBREAK_TOKENS = ("J1", "J2")
+
+
+def base_job(
+    scale: StudyScale,
+    prior: str,
+    seed: int,
+    *,
+    steps: int | None = None,
+    jailbreak: bool = False,
+) -> Job:
+    """A base model of an operand prior."""
+    config = task_preset(scale.preset, prior)
+    if jailbreak:
+        config = replace(config, jailbreak_families=JAILBREAK_TOKENS)
+    task = PCFGTask(config)
+    return Job(
+        PRETRAIN,
+        {
+            "preset": scale.preset,
+            "prior": prior,
+            "task": task.to_dict(),
+            "model": asdict(model_preset(scale.preset, len(task.vocabulary), task.n_ctx)),
+            "steps": steps or dict(scale.pretraining_steps)[prior],
+            "learning_rate": 1e-3,
+            "batch_size": BATCH_SIZE,
+            "seed": seed,
+        },
+    )
+
+
+def finetune_job(
+    scale: StudyScale,
+    base: Job,
+    rate: str,
+    correlation: float | None,
+    seed: int,
+    contrast: Contrast = COUNTER,
+    **variant: Any,
+) -> Job:
+    """A fine-tuning; ``variant`` is pretraining_share or randomised, where it is one."""
+    settings = {
+        "contrast": asdict(contrast),
+        "train_correlation": correlation,
+        "learning_rate": scale.rate[rate],
+        "steps": scale.steps,
+        "batch_size": BATCH_SIZE,
+        "seed": seed,
+        "evaluation_rows": scale.evaluation_rows,
+        "rows": scale.rows,
+        **variant,
+    }
+    return Job(FINETUNE, settings, {"base": base})
+
+
+def reverse_job(
+    scale: StudyScale,
+    start: Job,
+    rate: float,
+    seed: int,
+    *,
+    from_nothing: bool = False,
+    contrast: Contrast = COUNTER,
+) -> Job:
+    """ReFT of a fine-tuned model, or a control; ``from_nothing`` draws new weights of its shape."""
+    settings = {
+        "contrast": asdict(contrast),
+        "start": "fresh" if from_nothing else "model",
+        "learning_rate": rate,
+        "steps": scale.reverse_steps,
+        "batch_size": BATCH_SIZE,
+        "seed": seed,
+        "evaluation_rows": scale.evaluation_rows,
+    }
+    return Job(REVERSE, settings, {"start": start})
+
+
+def prune_job(scale: StudyScale, model: Job, seed: int, contrast: Contrast = COUNTER) -> Job:
+    """A pruning curve."""
+    settings = {
+        "contrast": asdict(contrast),
+        "counts": scale.prune_counts,
+        "random_draws": scale.random_draws,
+        "score_size": 2 * scale.prune_rows,
+        "test_size": scale.prune_rows,
+        "seed": seed,
+    }
+    return Job(PRUNE, settings, {"model": model})
+
+
+def _probing(scale: StudyScale, seed: int, contrast: Contrast) -> dict[str, Any]:
+    return {
+        "contrast": asdict(contrast),
+        "train_size": scale.probe_rows,
+        "test_size": scale.probe_test_rows,
+        "seed": seed,
+    }
+
+
+def probe_job(
+    scale: StudyScale,
+    model: Job,
+    seed: int,
+    *,
+    untrained: bool = False,
+    contrast: Contrast = COUNTER,
+) -> Job:
+    """Probes for O_PT in a model, or in an untrained one of its shape."""
+    settings = {**_probing(scale, seed, contrast), "untrained": untrained}
+    return Job(PROBE, settings, {"model": model})
+
+
+def ask_job(scale: StudyScale, model: Job, seed: int, contrast: Contrast = COUNTER) -> Job:
+    """O_PT asked for by every counting token."""
+    return Job(ASK, _probing(scale, seed, contrast), {"model": model})

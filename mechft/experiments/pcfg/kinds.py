@@ -1,0 +1,41 @@
+"""The kinds of work of the PCFG study; free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mechft.experiments.store.job import Kind
+
+BATCH_SIZE = 96
+"""Rows of a training step: the paper's, everywhere."""
+
+_WORK = "mechft.experiments.pcfg.work"
+
+
+def _pretraining(settings: Mapping[str, Any]) -> float:
+    return 1.4 * float(settings["steps"])  # every position's logits, not the answer's alone
+
+
+def _steps(settings: Mapping[str, Any]) -> float:
+    return float(settings["steps"])
+
+
+def _prune(settings: Mapping[str, Any]) -> float:
+    """Two tasks, forwards only: a third of a step's work."""
+    forwards = 2 * (1 + settings["random_draws"]) * len(settings["counts"])
+    return float(forwards * settings["test_size"]) / BATCH_SIZE / 3
+
+
+def _probe(settings: Mapping[str, Any]) -> float:
+    return float(settings["train_size"] + settings["test_size"]) / BATCH_SIZE
+
+
+PRETRAIN = Kind("pretrain", 1, f"{_WORK}:pretrain_work", _pretraining)
+FINETUNE = Kind("finetune", 1, f"{_WORK}:finetune_work", _steps)
+REVERSE = Kind("reverse", 1, f"{_WORK}:reverse_work", _steps)
+PRUNE = Kind("prune", 1, f"{_WORK}:prune_work", _prune)
+PROBE = Kind("probe", 1, f"{_WORK}:probe_work", _probe)
+ASK = Kind("ask", 1, f"{_WORK}:ask_work", _probe)
+
+KINDS = {kind.name: kind for kind in (PRETRAIN, FINETUNE, REVERSE, PRUNE, PROBE, ASK)}

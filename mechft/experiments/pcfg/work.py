@@ -1,0 +1,209 @@
+"""What is done in each job of the PCFG study: files in a folder from settings and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechft.errors import TrainingDivergedError
+from mechft.experiments.pcfg.bundled_runs import copy_bundled
+from mechft.experiments.store.job import WorkFailedError
+from mechft.models.build import ModelConfig
+from mechft.randomness import generator
+from mechft.shortcuts.probing import probe
+from mechft.shortcuts.pruning import prune_curve
+from mechft.statistics import proportion
+from mechft.tasks.contrast import Contrast
+from mechft.tasks.pcfg_config import PCFGConfig
+from mechft.training.behaviour import behaviour_queries, evaluation_batches
+from mechft.training.evaluation import accuracy, predictions
+from mechft.training.plan import Plan, carry_out, finetuning_plan, reversal_plan
+from mechft.training.recipes import fresh, pretrain
+from mechft.training.trained import MODEL_FILE, Trained, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Settings = Mapping[str, Any]
+Needs = Mapping[str, Path]
+
+
+def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Pretrain a base model, or take the bundled one that was made with these settings.
+
+    Leaves: model.safetensors, history.csv.
+    """
+    if copy_bundled(settings, folder / MODEL_FILE):
+        trained = load(folder)
+    else:
+        try:
+            trained = pretrain(
+                settings["preset"],
+                settings["prior"],
+                task=PCFGConfig(**_without_kind(settings["task"])),
+                model=ModelConfig(**settings["model"]),
+                steps=settings["steps"],
+                learning_rate=settings["learning_rate"],
+                batch_size=settings["batch_size"],
+                seed=settings["seed"],
+                directory=folder,
+            )
+        except TrainingDivergedError as error:
+            raise WorkFailedError(str(error)) from error
+    _write(trained.history, folder / "history.csv")
+
+
+def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Fine-tune a base model, and measure it on strings of their own.
+
+    Leaves: model.safetensors, history.csv, final.csv (evaluation, accuracy, ci_low, ci_high, n).
+    """
+    base = load(needs["base"]).renamed("base")
+    contrast = Contrast(**settings["contrast"])
+    randomised = settings.get("randomised", False)
+    plan = finetuning_plan(
+        base,
+        contrast.finetuning_operand,
+        family=contrast.family,
+        pretraining_operand=contrast.pretraining_operand,
+        offset=contrast.offset,
+        train_correlation=settings["train_correlation"],
+        pretraining_share=settings.get("pretraining_share", 0.0),
+        randomised=randomised,
+        learning_rate=settings["learning_rate"],
+        steps=settings["steps"],
+        batch_size=settings["batch_size"],
+        seed=settings["seed"],
+        evaluation_size=settings["evaluation_rows"],
+        name="fine-tuned",
+    )
+    trained = _carried_out(plan, folder)
+    _write(trained.history, folder / "history.csv")
+    queries = behaviour_queries(trained.task, contrast, randomised=randomised)
+    batches = evaluation_batches(queries, settings["seed"] + 1000, settings["rows"])
+    rows = [{"evaluation": n, **_share(accuracy(trained, b))} for n, b in batches.items()]
+    _write(_frame(rows), folder / "final.csv")
+
+
+def reverse_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Train a model back on O_PT: a fine-tuned one (reFT), or the start of a control.
+
+    Leaves: history.csv; of the model only that is asked for.
+    """
+    start = load(needs["start"]).renamed("start")
+    if settings["start"] == "fresh":
+        start = fresh(start, settings["seed"])
+    plan = reversal_plan(
+        start,
+        contrast=Contrast(**settings["contrast"]),
+        learning_rate=settings["learning_rate"],
+        steps=settings["steps"],
+        batch_size=settings["batch_size"],
+        seed=settings["seed"],
+        evaluation_size=settings["evaluation_rows"],
+        name="trained back",
+    )
+    trained = _carried_out(plan, folder)
+    _write(trained.history, folder / "history.csv")
+    # Killed from here on, the checkpoint of the last step is still there and the model comes back.
+    (folder / MODEL_FILE).unlink()
+
+
+def prune_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Remove the neurons that most hurt O_PT. Leaves: curve.csv, as ``PruneCurve``."""
+    curve = prune_curve(
+        load(needs["model"]).renamed("model"),
+        contrast=Contrast(**settings["contrast"]),
+        counts=settings["counts"],
+        random_draws=settings["random_draws"],
+        score_size=settings["score_size"],
+        test_size=settings["test_size"],
+        seed=settings["seed"],
+    )
+    _write(curve.frame, folder / "curve.csv")
+
+
+def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Read r(x, O_PT) after every block. Leaves: probes.csv, as ``ProbeResult``."""
+    model = load(needs["model"]).renamed("model")
+    if settings["untrained"]:
+        model = fresh(model, settings["seed"], "model")
+    contrast = Contrast(**settings["contrast"])
+    found = probe(
+        model,
+        operands=(contrast.pretraining_operand,),
+        contrast=contrast,
+        train_size=settings["train_size"],
+        test_size=settings["test_size"],
+        seed=settings["seed"],
+    )
+    _write(found.frame, folder / "probes.csv")
+
+
+def ask_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Ask for O_PT with every token that counts (App. E.2), and probe for it when each is asked.
+
+    Leaves: answers.csv (token, accuracy, ci_low, ci_high, n, wrapper: the share answered with
+    r(x, O_PT) + q) on uncorrelated strings, and probes.csv, as ``ProbeResult`` with a column token.
+    """
+    import pandas as pd
+
+    model = load(needs["model"]).renamed("model")
+    contrast = Contrast(**settings["contrast"])
+    rows, probes = [], []
+    for token in (contrast.family, *model.task.config.jailbreak_families):
+        asked = Contrast(**{**asdict(contrast), "family": token})
+        operand = asked.pretraining_operand
+        query = model.task.query(token, operand, asked.correlation(0.0))
+        batch = query.sample(settings["test_size"], generator(settings["seed"], "ask", token))
+        answers = predictions(model, batch).cpu()
+        zero = model.task.vocabulary.id("0")
+        wrapped = answers == zero + batch.labels[f"{token}({operand})"] + asked.offset
+        right = answers == batch.answer
+        rows.append(
+            {
+                "token": token,
+                **_share(proportion(int(right.sum()), len(batch))),
+                "wrapper": float(wrapped.double().mean()),
+            }
+        )
+        found = probe(
+            model,
+            operands=(operand,),
+            contrast=asked,
+            train_size=settings["train_size"],
+            test_size=settings["test_size"],
+            seed=settings["seed"],
+        )
+        probes.append(found.frame.assign(token=token))
+    _write(_frame(rows), folder / "answers.csv")
+    _write(pd.concat(probes, ignore_index=True), folder / "probes.csv")
+
+
+def _carried_out(plan: Plan, folder: Path) -> Trained:
+    try:
+        return carry_out(plan, folder)
+    except TrainingDivergedError as error:  # a finding: the same settings would diverge again
+        raise WorkFailedError(str(error)) from error
+
+
+def _share(share: Any) -> dict[str, Any]:
+    return {"accuracy": share.value, "ci_low": share.low, "ci_high": share.high, "n": share.n}
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    frame.to_csv(temporary, index=False)
+    temporary.replace(path)
+
+
+def _without_kind(task: Settings) -> dict[str, Any]:
+    return {name: value for name, value in task.items() if name != "kind"}

@@ -1,0 +1,128 @@
+"""The PCFG study's jobs: each leaves the tables it says, and measures what the plain calls measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mechft.experiments.pcfg.bundled_runs import copy_bundled
+from mechft.experiments.pcfg.config import SCALES, STUDIES, StudyConfig, scale_of
+from mechft.experiments.pcfg.jobs import base_job
+from mechft.experiments.pcfg.parts import PARTS, pieces_of
+from mechft.experiments.store.entry import Entry, file_hash
+from mechft.experiments.store.job import Job, in_order
+from mechft.experiments.store.store import Store
+from mechft.experiments.sweep.sweep import run_sweep
+from mechft.models.bundled import bundled_path
+from mechft.tasks.contrast import Contrast
+from mechft.training.behaviour import behaviour_queries, evaluation_batches
+from mechft.training.evaluation import accuracy
+from mechft.training.trained import load
+from tests.experiments import micro
+
+
+@pytest.fixture(scope="module")
+def jobs() -> dict[str, Job]:
+    plain, jailbreak = micro.base(), micro.base(jailbreak_families=("J1", "J2"))
+    tuned = micro.finetuned(plain)
+    return {
+        "base": plain,
+        "tuned": tuned,
+        "mixed": micro.finetuned(plain, pretraining_share=0.5),
+        "randomised": micro.finetuned(plain, None, randomised=True),
+        "back": micro.reversed_(tuned),
+        "nothing": micro.reversed_(plain, "fresh"),
+        "pruned": micro.pruned(tuned),
+        "probed": micro.probed(tuned),
+        "untrained": micro.probed(plain, untrained=True),
+        "asked": micro.asked(micro.finetuned(jailbreak)),
+    }
+
+
+@pytest.fixture(scope="module")
+def done(jobs: dict[str, Job], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
+    found = run_sweep(jobs.values(), Store(tmp_path_factory.mktemp("micro") / "store"))
+    assert all(entry.failed is None for entry in found.values())
+    return {name: found[job] for name, job in jobs.items()}
+
+
+def test_what_each_leaves(done: dict[str, Entry]) -> None:
+    files = {name: set(entry.description["files"]) for name, entry in done.items()}
+    model, history = "model.safetensors", "history.csv"
+    assert files == {
+        "base": {model, history},
+        "tuned": {model, history, "final.csv"},
+        "mixed": {model, history, "final.csv"},
+        "randomised": {model, history, "final.csv"},
+        "back": {history},
+        "nothing": {history},
+        "pruned": {"curve.csv"},
+        "probed": {"probes.csv"},
+        "untrained": {"probes.csv"},
+        "asked": {"answers.csv", "probes.csv"},
+    }
+    assert not list(done["base"].folder.glob("checkpoint*"))
+
+
+def test_final_is_what_the_model_answers(done: dict[str, Entry]) -> None:
+    trained = load(done["tuned"].folder)
+    batches = evaluation_batches(behaviour_queries(trained.task, Contrast()), 1000, 30)
+    found = done["tuned"].frame("final").set_index("evaluation")
+    assert set(found.index) == set(batches)
+    for name, batch in batches.items():
+        assert found.loc[name, "accuracy"] == pytest.approx(accuracy(trained, batch).value)
+    assert "acc_randomised" in set(done["randomised"].frame("final")["evaluation"])
+
+
+def test_variants_are_other_trainings(jobs: dict[str, Job], done: dict[str, Entry]) -> None:
+    hashes = {
+        file_hash(done[n].file("model.safetensors")) for n in ("tuned", "mixed", "randomised")
+    }
+    assert len(hashes) == 3
+    assert load(done["mixed"].folder).lineage[-1]["pretraining_share"] == 0.5
+    starts = [done[name].frame("history").iloc[0]["accuracy"] for name in ("back", "nothing")]
+    assert all(0 <= start <= 1 for start in starts)
+
+
+def test_every_token_is_asked(done: dict[str, Entry]) -> None:
+    answers, probes = done["asked"].frame("answers"), done["asked"].frame("probes")
+    assert list(answers["token"]) == ["C", "J1", "J2"] and (answers["n"] == 30).all()
+    assert set(probes["token"]) == {"C", "J1", "J2"} and set(probes["block"]) >= {0, 1}
+
+
+def test_a_second_store_gives_the_same_bytes(
+    jobs: dict[str, Job], done: dict[str, Entry], tmp_path: Path
+) -> None:
+    again = run_sweep([jobs["back"], jobs["pruned"]], Store(tmp_path / "store"))
+    for name in ("base", "tuned", "back", "pruned"):
+        assert again[jobs[name]].description["files"] == done[name].description["files"]
+
+
+@pytest.mark.parametrize("preset", SCALES)
+@pytest.mark.parametrize("quick", [False, True])
+def test_studies_share_their_runs(preset: str, quick: bool) -> None:
+    keys = {}
+    for name, made in STUDIES.items():
+        config: StudyConfig = made(preset=preset, seeds=1, quick=quick)  # type: ignore[arg-type]
+        pieces = pieces_of(config.parts, scale_of(config), config.seed_list)
+        ordered = in_order(piece.job for piece in pieces)
+        keys[name] = {job.key for job in ordered}
+        assert len(keys[name]) == len(ordered) and all(job.cost > 0 for job in ordered)
+        labelled = [(p.table, tuple(map(str, p.labels.values()))) for p in pieces]
+        assert len(set(labelled)) == len(labelled), "two rows of a table would look the same"
+    assert set(PARTS) == set(STUDIES["pcfg"].parts)
+    assert all(keys[name] <= keys["pcfg"] for name in STUDIES)
+    assert all(keys[f"fig{n}"] <= keys["main"] for n in range(5, 10))
+    assert keys["fig5"] == keys["fig6"] == keys["table5"] < keys["fig7"] == keys["inhibitor"]
+
+
+def test_bundled_models_stand_in_for_their_pretraining(tmp_path: Path) -> None:
+    settings = base_job(SCALES["tiny"], "low", 0).settings
+    target = tmp_path / "model.safetensors"
+    assert copy_bundled(json.loads(json.dumps(settings)), target)
+    assert file_hash(target) == file_hash(bundled_path("pcfg-tiny-low"))
+    target.unlink()
+    for name, value in (("seed", 1), ("steps", 1999), ("learning_rate", 2e-3), ("batch_size", 95)):
+        assert not copy_bundled({**settings, name: value}, target) and not target.exists()
