@@ -57,8 +57,8 @@ def train(
 
     Raises:
         OutputExistsError: If ``directory`` holds another run.
-        TrainingDivergedError: If loss, gradient or an evaluation's logits are not finite; names the step and the
-            last checkpoint.
+        TrainingDivergedError: If loss, gradient or an evaluation's logits are not finite; names
+            the step and the last checkpoint.
         KeyboardInterrupt: On Ctrl-C, after the step under way has been finished and saved.
     """
     evaluations = evaluations or {}
