@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 
 from mechft.experiments.pcfg.bundled_runs import copy_bundled
 from mechft.experiments.pcfg.config import SCALES, STUDIES, StudyConfig, scale_of
@@ -14,6 +16,7 @@ from mechft.experiments.pcfg.parts import PARTS, pieces_of
 from mechft.experiments.store.entry import Entry, file_hash
 from mechft.experiments.store.job import Job, in_order
 from mechft.experiments.store.store import Store
+from mechft.experiments.sweep.pools import GivenPool, ThisProcess
 from mechft.experiments.sweep.sweep import run_sweep
 from mechft.models.bundled import bundled_path
 from mechft.tasks.contrast import Contrast
@@ -126,3 +129,25 @@ def test_bundled_models_stand_in_for_their_pretraining(tmp_path: Path) -> None:
     target.unlink()
     for name, value in (("seed", 1), ("steps", 1999), ("learning_rate", 2e-3), ("batch_size", 95)):
         assert not copy_bundled({**settings, name: value}, target) and not target.exists()
+
+
+def test_jobs_done_together_are_those_done_alone(
+    jobs: dict[str, Job], done: dict[str, Entry], tmp_path: Path
+) -> None:
+    """An ensemble's members equal their twins up to rounding; what differs in shape is kept apart."""
+    names = ("tuned", "mixed", "randomised", "back", "nothing", "asked")
+    pool = GivenPool(ThisProcess(), together=16)
+    found = run_sweep([jobs[name] for name in names], Store(tmp_path / "store"), pool)
+    others = {name: found[jobs[name]].description["made"].get("together with") for name in names}
+    assert others == {
+        "tuned": 2, "mixed": 2, "randomised": 2, "back": 1, "nothing": 1, "asked": None,
+    }  # fmt: skip
+    for name in ("tuned", "mixed", "randomised"):
+        one, other = (load(entry.folder) for entry in (found[jobs[name]], done[name]))
+        for p, q in zip(one.model.parameters(), other.model.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+        assert one.name == other.name
+    for name in ("tuned", "back", "nothing"):
+        frames = [entry.frame("history") for entry in (found[jobs[name]], done[name])]
+        pd.testing.assert_series_equal(frames[0]["train_loss"], frames[1]["train_loss"], rtol=1e-3)
+    assert not list(found[jobs["back"]].folder.glob("*.safetensors"))

@@ -26,6 +26,8 @@ class StudyConfig:
         threads: Threads of each run; 0 means its share of the cores.
         executor: Where runs are done: processes here, or dask.distributed (extra "cluster").
         scheduler: Address of a running dask scheduler; without it dask's workers are started here.
+        ensemble: Most fine-tunings of one shape trained as one batched computation; 0 means 16 on a GPU, and
+            1 on CPUs, where more are slower. Without effect with dask.
     """
 
     out: Path = Path("study")
@@ -36,6 +38,7 @@ class StudyConfig:
     threads: int = 0
     executor: Literal["local", "dask"] = "local"
     scheduler: str | None = None
+    ensemble: int = 0
 
     name: ClassVar[str] = ""
     parts: ClassVar[tuple[str, ...]] = ()
@@ -44,6 +47,7 @@ class StudyConfig:
         require(self.seeds >= 1, f"A study needs at least one seed; got seeds={self.seeds}.")
         require(self.jobs >= 0, f"jobs is at least 0 (0: one a core); got {self.jobs}.")
         require(self.threads >= 0, f"threads is at least 0 (0: its share); got {self.threads}.")
+        require(self.ensemble >= 0, f"ensemble is at least 0; got {self.ensemble}.")
 
     @property
     def store(self) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from mechft.experiments.store.job import Kind
+from mechft.experiments.store.job import Job, Kind
 
 BATCH_SIZE = 96
 """Rows of a training step: the paper's, everywhere."""
@@ -21,6 +22,15 @@ def _steps(settings: Mapping[str, Any]) -> float:
     return float(settings["steps"])
 
 
+def _shape(job: Job) -> str:
+    """What members of an ensemble have in common: steps, and the model's shape."""
+    first = job
+    while first.needs:
+        first = next(iter(first.needs.values()))
+    alike = [job.settings["steps"], job.settings["batch_size"], first.settings["model"]]
+    return json.dumps(alike, sort_keys=True)
+
+
 def _prune(settings: Mapping[str, Any]) -> float:
     """Two tasks, forwards only: a third of a step's work."""
     forwards = 2 * (1 + settings["random_draws"]) * len(settings["counts"])
@@ -32,8 +42,10 @@ def _probe(settings: Mapping[str, Any]) -> float:
 
 
 PRETRAIN = Kind("pretrain", 1, f"{_WORK}:pretrain_work", _pretraining)
-FINETUNE = Kind("finetune", 1, f"{_WORK}:finetune_work", _steps)
-REVERSE = Kind("reverse", 1, f"{_WORK}:reverse_work", _steps)
+FINETUNE = Kind(
+    "finetune", 1, f"{_WORK}:finetune_work", _steps, f"{_WORK}:finetune_together", _shape
+)
+REVERSE = Kind("reverse", 1, f"{_WORK}:reverse_work", _steps, f"{_WORK}:reverse_together", _shape)
 PRUNE = Kind("prune", 1, f"{_WORK}:prune_work", _prune)
 PROBE = Kind("probe", 1, f"{_WORK}:probe_work", _probe)
 ASK = Kind("ask", 1, f"{_WORK}:ask_work", _probe)

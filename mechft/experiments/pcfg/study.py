@@ -49,7 +49,9 @@ def run_study(config: StudyConfig, pool: Pool | None = None) -> StudyResult:
     )
     done = {job: entry for job in ordered if (entry := store.find(job)) is not None}
     if missing:
-        made = pool or make_pool(config.executor, config.jobs, config.threads, config.scheduler)
+        made = pool or make_pool(
+            config.executor, config.jobs, config.threads, config.scheduler, config.ensemble
+        )
         try:
             done = run_sweep(ordered, store, made, label=config.name)
         finally:

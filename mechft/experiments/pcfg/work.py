@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from mechft.errors import TrainingDivergedError
 from mechft.experiments.pcfg.bundled_runs import copy_bundled
@@ -19,15 +21,17 @@ from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import accuracy, predictions
+from mechft.training.many import carry_out_together
 from mechft.training.plan import Plan, carry_out, finetuning_plan, reversal_plan
 from mechft.training.recipes import fresh, pretrain
-from mechft.training.trained import MODEL_FILE, Trained, load
+from mechft.training.trained import MODEL_FILE, Trained, load, save
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Settings = Mapping[str, Any]
 Needs = Mapping[str, Path]
+Parts = Sequence[tuple[Settings, Needs, Path]]
 
 
 def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
@@ -60,18 +64,25 @@ def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
 
     Leaves: model.safetensors, history.csv, final.csv (evaluation, accuracy, ci_low, ci_high, n).
     """
-    base = load(needs["base"]).renamed("base")
+    _leave_finetuned(_carried_out(_finetuning(settings, needs), folder), settings, folder)
+
+
+def finetune_together(parts: Parts) -> list[str | None]:
+    """``finetune_work`` of several jobs as one ensemble, on a GPU if there is one."""
+    return _together(parts, _finetuning, _leave_finetuned)
+
+
+def _finetuning(settings: Settings, needs: Needs) -> Plan:
     contrast = Contrast(**settings["contrast"])
-    randomised = settings.get("randomised", False)
-    plan = finetuning_plan(
-        base,
+    return finetuning_plan(
+        load(needs["base"]).renamed("base"),
         contrast.finetuning_operand,
         family=contrast.family,
         pretraining_operand=contrast.pretraining_operand,
         offset=contrast.offset,
         train_correlation=settings["train_correlation"],
         pretraining_share=settings.get("pretraining_share", 0.0),
-        randomised=randomised,
+        randomised=settings.get("randomised", False),
         learning_rate=settings["learning_rate"],
         steps=settings["steps"],
         batch_size=settings["batch_size"],
@@ -79,8 +90,12 @@ def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
         evaluation_size=settings["evaluation_rows"],
         name="fine-tuned",
     )
-    trained = _carried_out(plan, folder)
+
+
+def _leave_finetuned(trained: Trained, settings: Settings, folder: Path) -> None:
     _write(trained.history, folder / "history.csv")
+    contrast = Contrast(**settings["contrast"])
+    randomised = settings.get("randomised", False)
     queries = behaviour_queries(trained.task, contrast, randomised=randomised)
     batches = evaluation_batches(queries, settings["seed"] + 1000, settings["rows"])
     rows = [{"evaluation": n, **_share(accuracy(trained, b))} for n, b in batches.items()]
@@ -90,12 +105,21 @@ def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
 def reverse_work(settings: Settings, needs: Needs, folder: Path) -> None:
     """Train a model back on O_PT: a fine-tuned one (reFT), or the start of a control.
 
-    Leaves: history.csv; of the model only that is asked for.
+    Leaves: history.csv; the model is of no further use.
     """
+    _leave_history(_carried_out(_reversal(settings, needs), folder), settings, folder)
+
+
+def reverse_together(parts: Parts) -> list[str | None]:
+    """``reverse_work`` of several jobs as one ensemble, on a GPU if there is one."""
+    return _together(parts, _reversal, _leave_history)
+
+
+def _reversal(settings: Settings, needs: Needs) -> Plan:
     start = load(needs["start"]).renamed("start")
     if settings["start"] == "fresh":
         start = fresh(start, settings["seed"])
-    plan = reversal_plan(
+    return reversal_plan(
         start,
         contrast=Contrast(**settings["contrast"]),
         learning_rate=settings["learning_rate"],
@@ -105,10 +129,36 @@ def reverse_work(settings: Settings, needs: Needs, folder: Path) -> None:
         evaluation_size=settings["evaluation_rows"],
         name="trained back",
     )
-    trained = _carried_out(plan, folder)
+
+
+def _leave_history(trained: Trained, settings: Settings, folder: Path) -> None:
     _write(trained.history, folder / "history.csv")
     # Killed from here on, the checkpoint of the last step is still there and the model comes back.
     (folder / MODEL_FILE).unlink()
+
+
+def _together(
+    parts: Parts,
+    plan: Callable[[Settings, Needs], Plan],
+    leave: Callable[[Trained, Settings, Path], None],
+) -> list[str | None]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plans = []
+    for place, (settings, needs, _) in enumerate(parts):
+        made = plan(settings, needs)
+        made.start.model.to(device)
+        name = f"{made.start.name} {place}"  # members are told apart by name
+        plans.append(replace(made, start=made.start.renamed(name)))
+    reasons: list[str | None] = []
+    for trained, (settings, _, folder) in zip(carry_out_together(plans), parts, strict=True):
+        diverged = trained.lineage[-1].get("diverged_at")
+        reasons.append(None if diverged is None else f"Diverged at step {diverged}.")
+        if diverged is None:
+            trained.model.to("cpu")
+            (folder / MODEL_FILE).unlink(missing_ok=True)
+            save(trained.renamed(trained.name.rpartition(" ")[0]), folder / MODEL_FILE)
+            leave(trained, settings, folder)
+    return reasons
 
 
 def prune_work(settings: Settings, needs: Needs, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,18 @@ KEY_LENGTH = 20  # hexadecimal digits: two of a million jobs meet with a probabi
 Work = Callable[[Mapping[str, Any], Mapping[str, Path], Path], None]
 """From settings, the folders of what it needs, and its own folder, which it fills with files."""
 
+WorkTogether = Callable[
+    [Sequence[tuple[Mapping[str, Any], Mapping[str, Path], Path]]], list[str | None]
+]
+"""The same for several jobs at once; returns for each why it could not be done, or None."""
+
 
 def _one(settings: Mapping[str, Any]) -> float:
     return 1.0
+
+
+def _nothing(job: Job) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,23 @@ class Kind:
     version: int
     work: str
     cost: Callable[[Mapping[str, Any]], float] = _one
+    together: str = ""
+    group: Callable[[Job], str] = _nothing
 
     def function(self) -> Work:
         """The function that does the work."""
-        module, _, name = self.work.partition(":")
-        found: Work = getattr(importlib.import_module(module), name)
+        found: Work = _imported(self.work)
         return found
+
+    def function_together(self) -> WorkTogether:
+        """The function that does several at once."""
+        found: WorkTogether = _imported(self.together)
+        return found
+
+
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,13 +13,13 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mechft.errors import OutputExistsError, require, unknown_name
+from mechft.errors import ConfigError, OutputExistsError, unknown_name
 from mechft.experiments.store.entry import (
     ENTRY_FILE,
     DamagedEntryError,
@@ -112,6 +112,47 @@ class Store:
                 return entry
             return self._do(job, threads)
 
+    def do_together(
+        self, jobs: Sequence[Job], threads: int | None = None
+    ) -> dict[Job, Entry | None]:
+        """Do jobs of one kind and group as one piece of work; nothing of it is kept before its end.
+
+        Args:
+            jobs: What to do.
+            threads: As in ``do``.
+
+        Returns:
+            What came of each; None for those another process is doing right now.
+
+        Raises:
+            As ``do``.
+        """
+        with ExitStack() as stack:
+            held = {job: stack.enter_context(self._lock(job.key)) for job in jobs}
+            found = {job: self.find(job) if mine else None for job, mine in held.items()}
+            todo = [job for job, mine in held.items() if mine and found[job] is None]
+            for job in list(todo):
+                if (self.root / "work" / job.key).exists():  # begun alone: it goes on alone
+                    found[job] = self._do(job, threads)
+                    todo.remove(job)
+            if todo:
+                found |= self._do_together(todo, threads)
+            return found
+
+    def _do_together(self, jobs: list[Job], threads: int | None) -> dict[Job, Entry]:
+        parts = [(job.settings, self._needs(job), self.root / "work" / job.key) for job in jobs]
+        for _, _, folder in parts:
+            folder.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        with _torch_threads(threads):
+            failed = jobs[0].kind.function_together()(parts)
+            made = _how_made((time.monotonic() - began) / len(jobs))
+        made["together with"] = len(jobs) - 1
+        return {
+            job: self._finish(job, folder, reason, made)
+            for job, (_, _, folder), reason in zip(jobs, parts, failed, strict=True)
+        }
+
     def entries(self) -> list[Entry]:
         """Every finished job, by kind and oldest first; damaged ones are left out with a warning."""
         found = []
@@ -160,19 +201,40 @@ class Store:
             return held
 
     def _do(self, job: Job, threads: int | None) -> Entry:
-        needs = {}
+        folder = self.root / "work" / job.key
+        if (folder / ENTRY_FILE).exists():  # killed between that and the rename
+            return self._finish(job, folder)
+        needs = self._needs(job)
+        folder.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        failed = None
+        with _torch_threads(threads):
+            try:
+                job.kind.function()(job.settings, needs, folder)
+            except WorkFailedError as error:
+                failed = str(error)
+            made = _how_made(time.monotonic() - began)
+        return self._finish(job, folder, failed, made)
+
+    def _needs(self, job: Job) -> dict[str, Path]:
+        """The folders of what a job needs."""
+        found = {}
         for name, need in job.needs.items():
             entry = self.find(need)
-            require(
-                entry is not None and entry.failed is None,
-                f"{job} needs {need} ({name}), which is not done. Do it first.",
-            )
-            assert entry is not None
-            needs[name] = entry.folder
-        folder = self.root / "work" / job.key
-        if not (folder / ENTRY_FILE).exists():  # else it was killed between that and the rename
-            folder.mkdir(parents=True, exist_ok=True)
-            failed, made = self._work(job, needs, folder, threads)
+            if entry is None or entry.failed is not None:
+                raise ConfigError(f"{job} needs {need} ({name}), which is not done. Do it first.")
+            found[name] = entry.folder
+        return found
+
+    def _finish(
+        self,
+        job: Job,
+        folder: Path,
+        failed: str | None = None,
+        made: dict[str, Any] | None = None,
+    ) -> Entry:
+        """Describe a job's files, and make them an entry by one rename."""
+        if made is not None:
             description = {
                 "key": job.key,
                 "kind": job.kind.name,
@@ -191,19 +253,6 @@ class Store:
         folder.replace(target)
         self._checked.add(job.key)
         return read_entry(target)
-
-    @staticmethod
-    def _work(
-        job: Job, needs: dict[str, Path], folder: Path, threads: int | None
-    ) -> tuple[str | None, dict[str, Any]]:
-        began = time.monotonic()
-        failed = None
-        with _torch_threads(threads):
-            try:
-                job.kind.function()(job.settings, needs, folder)
-            except WorkFailedError as error:
-                failed = str(error)
-            return failed, _how_made(time.monotonic() - began)
 
     def _folder(self, kind: str, key: str) -> Path:
         return self.root / "entries" / kind / key

@@ -30,6 +30,11 @@ class Pool(Protocol):
         ...
 
     @property
+    def together(self) -> int:
+        """Most jobs of a kind that has a way to do several at once (on a GPU) given to one worker."""
+        ...
+
+    @property
     def executor(self) -> Executor:
         """The executor to submit to."""
         ...
@@ -55,6 +60,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def has_gpu() -> bool:
+    """Whether torch has a GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 class ThisProcess(Executor):
     """Does what is submitted at once, in the calling thread: for one job at a time, and for debugging."""
 
@@ -75,11 +87,16 @@ class GivenPool:
         executor: Any ``concurrent.futures.Executor``. Jobs are pickled if it has processes.
         width: Jobs at a time.
         threads: Torch's threads of each; None leaves them as they are.
+        together: Most jobs done as one, where their kind can.
     """
 
-    def __init__(self, executor: Executor, width: int = 1, threads: int | None = None) -> None:
+    def __init__(
+        self, executor: Executor, width: int = 1, threads: int | None = None, together: int = 1
+    ) -> None:
         require(width >= 1, f"A pool does at least one job at a time; got width={width}.")
+        require(together >= 1, f"At least one job is done as one; got together={together}.")
         self.executor, self.width, self.threads = executor, width, threads
+        self.together = together
 
     def restart(self) -> None:
         """Raises: the executor is the caller's."""
@@ -98,12 +115,17 @@ class LocalPool:
     Args:
         jobs: How many; 0 means one a core. Each gets its share of the cores as threads.
         threads: Threads of each instead.
+        together: Most trainings of one shape done as one batched computation; 0 means 16 on a GPU and
+            1 without.
     """
 
-    def __init__(self, jobs: int = 0, threads: int = 0) -> None:
+    def __init__(self, jobs: int = 0, threads: int = 0, together: int = 0) -> None:
+        require(together >= 0, f"ensemble is at least 0 (0: 16 on a GPU, else 1); got {together}.")
+        self.together = together or (16 if has_gpu() else 1)
         require(jobs >= 0, f"jobs is at least 0 (0: one a core); got {jobs}.")
         require(threads >= 0, f"threads is at least 0 (0: its share); got {threads}.")
-        self.width = jobs or cores()
+        # Several processes on one GPU would take turns, and take memory for each.
+        self.width = jobs or (1 if has_gpu() else cores())
         self.threads: int | None = threads or share_of_threads(self.width)
         self._made: Executor | None = None
 
@@ -158,6 +180,8 @@ class DaskPool:
         ConfigError: If dask.distributed is not installed, or no scheduler answers.
     """
 
+    together = 1
+
     def __init__(self, scheduler: str | None = None, jobs: int = 0, threads: int = 0) -> None:
         try:
             from distributed import Client, LocalCluster
@@ -201,7 +225,11 @@ def _quiet() -> None:
 
 
 def make_pool(
-    executor: ExecutorName = "local", jobs: int = 0, threads: int = 0, scheduler: str | None = None
+    executor: ExecutorName = "local",
+    jobs: int = 0,
+    threads: int = 0,
+    scheduler: str | None = None,
+    together: int = 0,
 ) -> Pool:
     """The pool that a command line names.
 
@@ -210,6 +238,7 @@ def make_pool(
         jobs: Jobs at a time; 0 means one a core.
         threads: Threads of each; 0 means its share of the cores.
         scheduler: Address of a running dask scheduler.
+        together: As in ``LocalPool``.
 
     Raises:
         ConfigError: If ``scheduler`` is given for another executor, or dask is not installed.
@@ -217,4 +246,4 @@ def make_pool(
     if executor == "dask":
         return DaskPool(scheduler, jobs, threads)
     require(scheduler is None, f"--scheduler goes with --executor dask; got {scheduler!r}.")
-    return LocalPool(jobs, threads)
+    return LocalPool(jobs, threads, together)

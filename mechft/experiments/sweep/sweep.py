@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from itertools import islice
 from typing import Any
 
 from mechft.errors import MechftError
@@ -74,6 +75,17 @@ def run_sweep(
     return sweep.done
 
 
+def _do(store: Store, jobs: list[Job], threads: int | None) -> dict[Job, Entry | None]:
+    """What a worker does."""
+    if len(jobs) == 1:
+        return {jobs[0]: store.do(jobs[0], threads)}
+    return store.do_together(jobs, threads)
+
+
+def _group(job: Job) -> tuple[str, str]:
+    return job.kind.name, job.kind.group(job)
+
+
 class _Sweep:
     """A sweep in progress."""
 
@@ -84,7 +96,7 @@ class _Sweep:
         self.left_out: set[Job] = set()
         self.attempts: dict[Job, int] = {}
         self.elsewhere: dict[Job, float] = {}  # done by another process; when to look again
-        self.running: dict[Future[Entry | None], Job] = {}
+        self.running: dict[Future[dict[Job, Entry | None]], list[Job]] = {}
         for job in ordered:
             if (entry := store.find(job)) is not None:
                 self.done[job] = entry
@@ -111,29 +123,47 @@ class _Sweep:
             self._skip_hopeless()
 
     def _submit(self) -> None:
-        now = time.monotonic()
-        for job in list(self.waiting):
-            if len(self.running) >= self.pool.width:
-                return
-            if self.elsewhere.get(job, now) > now:
-                continue
-            if all(need in self.done for need in job.needs.values()):
+        while len(self.running) < self.pool.width and (jobs := self._next()):
+            for job in jobs:
                 self.waiting.remove(job)
-                self.running[self.pool.executor.submit(self.store.do, job, self.pool.threads)] = job
+            future = self.pool.executor.submit(_do, self.store, jobs, self.pool.threads)
+            self.running[future] = jobs
 
-    def _take(self, future: Future[Entry | None]) -> None:
-        job = self.running.pop(future, None)
-        if job is None:  # its executor broke and it was taken back
+    def _next(self) -> list[Job]:
+        """The first job that can begin, with others that are done together with it."""
+        now = time.monotonic()
+        ready = (
+            job
+            for job in self.waiting
+            if self.elsewhere.get(job, now) <= now
+            and all(need in self.done for need in job.needs.values())
+        )
+        first = next(ready, None)
+        if first is None:
+            return []
+        if self.pool.together == 1 or not first.kind.together:
+            return [first]
+        alike = (job for job in ready if _group(job) == _group(first))
+        return [first, *islice(alike, self.pool.together - 1)]
+
+    def _take(self, future: Future[dict[Job, Entry | None]]) -> None:
+        jobs = self.running.pop(future, None)
+        if jobs is None:  # its executor broke and it was taken back
             return
-        self.elsewhere.pop(job, None)
         error = future.exception()
         if isinstance(error, BrokenExecutor):
-            self._again(job, error)
+            self._again(jobs, error)
         elif error is not None:
             if isinstance(error, KeyboardInterrupt):
                 raise error
-            self.failures[job] = error
-        elif (entry := future.result()) is None:
+            self.failures |= dict.fromkeys(jobs, error)
+        else:
+            for job, entry in future.result().items():
+                self._took(job, entry)
+
+    def _took(self, job: Job, entry: Entry | None) -> None:
+        self.elsewhere.pop(job, None)
+        if entry is None:
             self.elsewhere[job] = time.monotonic() + _POLL
             self.waiting.insert(0, job)
         else:
@@ -141,20 +171,20 @@ class _Sweep:
             self.bar.set_postfix_str(f"{len(self.done)} done, last {job}", refresh=False)
             self.bar.update(job.cost)
 
-    def _again(self, job: Job, error: BrokenExecutor) -> None:
+    def _again(self, jobs: list[Job], error: BrokenExecutor) -> None:
         """A worker died, and with it the executor: all that was running begins again from its checkpoint."""
-        lost = [job, *self.running.values()]
+        lost = [*jobs, *(job for others in self.running.values() for job in others)]
         self.running.clear()
         self.pool.restart()
-        for other in lost:
-            self.attempts[other] = self.attempts.get(other, 1) + 1
-            if self.attempts[other] > ATTEMPTS:
-                self.failures[other] = MechftError(
+        for job in lost:
+            self.attempts[job] = self.attempts.get(job, 1) + 1
+            if self.attempts[job] > ATTEMPTS:
+                self.failures[job] = MechftError(
                     f"Its worker died {ATTEMPTS} times ({error}). Is there enough memory? Fewer --jobs "
                     "need less."
                 )
             else:
-                self.waiting.insert(0, other)
+                self.waiting.insert(0, job)
 
     def _skip_hopeless(self) -> None:
         """Leave out what needs a job that could not be done, as a finding: it is not begun."""
