@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Union
 
 import tyro
 
 from mechft.errors import MechftError
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import DemoConfig
+from mechft.experiments.pcfg.config import STUDIES, StudyConfig
+from mechft.experiments.runs_config import RunsExport, RunsList, RunsRemove, RunsShow
 from mechft.experiments.tracr_config import TracrConfig, TracrCounterConfig, TracrMaxConfig
 from mechft.experiments.zoo_config import ZooConfig
 
@@ -25,25 +27,56 @@ class ZooList:
     """
 
 
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write the report of a PCFG study anew from its tables (CSV); nothing is trained.
+
+    Example: mechft report examples/results/pcfg-tiny --out here
+
+    Attributes:
+        folder: Where mechft reproduce wrote results.json and the tables.
+        out: Where to write report.html; by default beside them.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    out: Path | None = None
+
+
 Zoo = Annotated[
     Annotated[ZooConfig, tyro.conf.subcommand("build")]
     | Annotated[ZooList, tyro.conf.subcommand("list")],
     tyro.conf.subcommand("zoo", description="Bundled models: list them, or train them anew."),
 ]
-Reproduce = Annotated[
-    Annotated[TracrCounterConfig, tyro.conf.subcommand("tracr-counter")]
-    | Annotated[TracrMaxConfig, tyro.conf.subcommand("tracr-max")],
+_REPRODUCTIONS = {"tracr-counter": TracrCounterConfig, "tracr-max": TracrMaxConfig, **STUDIES}
+# A union made at run time, one subcommand a reproduction.
+Reproduce: Any = Annotated[
+    Union[  # noqa: UP007
+        tuple(Annotated[made, tyro.conf.subcommand(name)] for name, made in _REPRODUCTIONS.items())
+    ],
     tyro.conf.subcommand(
         "reproduce", description="The paper's experiments, with its claims checked."
     ),
 ]
-Command = Annotated[DemoConfig, tyro.conf.subcommand("demo")] | Reproduce | Zoo
+Runs = Annotated[
+    Annotated[RunsList, tyro.conf.subcommand("list")]
+    | Annotated[RunsShow, tyro.conf.subcommand("show")]
+    | Annotated[RunsRemove, tyro.conf.subcommand("rm")]
+    | Annotated[RunsExport, tyro.conf.subcommand("export")],
+    tyro.conf.subcommand("runs", description="Runs that studies keep: list, show, remove, export."),
+]
+Command: Any = (
+    Annotated[DemoConfig, tyro.conf.subcommand("demo")]
+    | Reproduce
+    | Runs
+    | Annotated[ReportConfig, tyro.conf.subcommand("report")]
+    | Zoo
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 refused or failed, 130 interrupted."""
     command = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         prog="mechft",
         description="What did fine-tuning do to this model?",
         args=arguments,
@@ -54,10 +87,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _demo(command)
         elif isinstance(command, TracrConfig):
             _reproduce(command)
+        elif isinstance(command, StudyConfig):
+            _study(command)
+        elif isinstance(command, ReportConfig):
+            _report(command)
         elif isinstance(command, ZooConfig):
             _zoo_build(command)
-        else:
+        elif isinstance(command, ZooList):
             _zoo_list()
+        else:
+            _runs(command)
     except MechftError as error:
         print(f"mechft: {error}", file=sys.stderr)
         return 1
@@ -83,6 +122,28 @@ def _reproduce(config: TracrConfig) -> None:
 
     result = run_tracr(config)
     _conclude(result.checks, write_tracr_report(result))
+
+
+def _study(config: StudyConfig) -> None:
+    from mechft.experiments.pcfg.study import run_study
+    from mechft.report.study import write_study_report
+
+    result = run_study(config)
+    _conclude(result.checks, write_study_report(result))
+
+
+def _report(config: ReportConfig) -> None:
+    from mechft.experiments.pcfg.result import read_result
+    from mechft.report.study import write_study_report
+
+    result = read_result(config.folder)
+    _conclude(result.checks, write_study_report(result, config.out or config.folder))
+
+
+def _runs(command: RunsList | RunsShow | RunsRemove | RunsExport) -> None:
+    from mechft.experiments import runs
+
+    print(runs.run_command(command))
 
 
 def _conclude(checks: Iterable[Check], report: Path) -> None:

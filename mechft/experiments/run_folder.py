@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,14 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
             "folder with --out, or remove this one."
         )
     if folder.exists() and (
-        not folder.is_dir() or any(p.name != f".{RUN_FILE}.tmp" for p in folder.iterdir())
+        not folder.is_dir() or any(not p.name.startswith(f".{RUN_FILE}.") for p in folder.iterdir())
     ):
         raise OutputExistsError(
             f"{folder} is not empty and holds no run of ours ({RUN_FILE} is missing). It was left as it "
             "is. Choose another folder with --out."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{RUN_FILE}.tmp"
+    temporary = folder / f".{RUN_FILE}.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(settings, indent=1) + "\n")
     temporary.replace(path)
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +96,8 @@ def _show(store: Store, entry: Entry) -> str:
 
 def _remove(store: Store, command: RunsRemove) -> str:
     lines = []
-    for entry in [store.entry(key) for key in command.keys]:  # all known before one is gone
+    chosen = {entry.key: entry for entry in map(store.entry, command.keys)}
+    for entry in chosen.values():  # all were known before one is gone
         store.remove(entry)
         lines.append(f"Removed {entry.kind} {entry.key}.")
     if command.unfinished:
@@ -110,14 +112,13 @@ def _remove(store: Store, command: RunsRemove) -> str:
 
 
 def _export(store: Store, command: RunsExport) -> str:
-    chosen = [store.entry(key) for key in command.keys] or store.entries()
-    entries = _of_kind(chosen, command.kind)
+    chosen = {entry.key: entry for entry in map(store.entry, command.keys)}
+    entries = _of_kind(list(chosen.values()) or store.entries(), command.kind)
     if command.out.exists():
         raise OutputExistsError(
             f"{command.out} exists and was left as it is. Choose another --out."
         )
-    temporary = command.out.with_name(f".{command.out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = command.out.with_name(f".{command.out.name}.{os.getpid()}.tmp")
     for entry in entries:
         entry.check()
         folder = temporary / f"{entry.kind}-{entry.key[:8]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,6 +122,30 @@ def line_with_band(
         "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>",
         **where,
     )
+
+
+def spread_steps(step: float) -> float:
+    """Cube root: shows step 0, which a logarithm cannot, and still spreads the first steps."""
+    return math.pow(step, 1 / 3)
+
+
+def step_axis(made: go.Figure, last: int, apart: float = 0.0) -> None:
+    """Ticks in steps on x axes whose places are ``spread_steps``, from 0 to the last step.
+
+    Args:
+        made: The figure.
+        last: The last step shown.
+        apart: Least distance between ticks, as a share of the axis: narrow panels have room for few.
+    """
+    ticks = [0, 1, 5, 20, 50, 100, 200, 400, 1000, 2500, 5000, 10_000, 50_000, 200_000]
+    least = apart * spread_steps(last)
+    kept: list[int] = []
+    for tick in (tick for tick in ticks if tick < last * 0.8):
+        far = not kept or spread_steps(tick) - spread_steps(kept[-1]) >= least
+        if far and spread_steps(last) - spread_steps(tick) >= least:
+            kept.append(tick)
+    kept.append(last)
+    made.update_xaxes(tickvals=[spread_steps(t) for t in kept], ticktext=[f"{t:,}" for t in kept])
 
 
 def count_label(frame: pd.DataFrame) -> str:

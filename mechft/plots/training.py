@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from mechft.plots.style import (
@@ -14,6 +13,8 @@ from mechft.plots.style import (
     figure,
     line_with_band,
     reference_line,
+    spread_steps,
+    step_axis,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def revival(result: Revival) -> go.Figure:
     for place, (model, rows) in enumerate(frame.groupby("model", sort=False)):
         line_with_band(
             made,
-            rows["step"].map(_spread),
+            rows["step"].map(spread_steps),
             rows["accuracy"],
             rows["ci_low"],
             rows["ci_high"],
@@ -49,7 +50,7 @@ def revival(result: Revival) -> go.Figure:
         )
     reference_line(made, 0.95)
     accuracy_axis(made)
-    _step_axis(made, int(frame["step"].max()))
+    step_axis(made, int(frame["step"].max()))
     return made
 
 
@@ -83,7 +84,7 @@ def history(trained: Trained) -> go.Figure:
         name = TASK_NAMES.get(str(evaluation), str(evaluation))
         line_with_band(
             made,
-            rows["step"].map(_spread),
+            rows["step"].map(spread_steps),
             rows["accuracy"],
             rows["ci_low"],
             rows["ci_high"],
@@ -93,16 +94,5 @@ def history(trained: Trained) -> go.Figure:
         made.data[-1].text = [f"step {step}" for step in rows["step"]]
         made.data[-1].hovertemplate = f"<b>{name}</b><br>%{{text}}: %{{y:.1%}}<extra></extra>"
     accuracy_axis(made)
-    _step_axis(made, int(frame["step"].max()))
+    step_axis(made, int(frame["step"].max()))
     return made
-
-
-def _spread(step: float) -> float:
-    """Cube root: shows step 0, which a logarithm cannot, and still spreads the first steps."""
-    return math.pow(step, 1 / 3)
-
-
-def _step_axis(made: go.Figure, last: int) -> None:
-    ticks = [0, 1, 5, 20, 50, 100, 200, 400, 1000, 2500, 5000, 10_000, 50_000, 200_000]
-    kept = [tick for tick in ticks if tick < last * 0.8] + [last]
-    made.update_xaxes(tickvals=[_spread(t) for t in kept], ticktext=[f"{t:,}" for t in kept])

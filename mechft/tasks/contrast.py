@@ -23,8 +23,11 @@ class Contrast:
     finetuning_operand: str = "b"
     offset: int = 1
 
-    def correlation(self, probability: float) -> Correlation:
-        """The correlation between the two operands, holding with this probability."""
+    def correlation(self, probability: float, *, distinct: bool = False) -> Correlation:
+        """The correlation between the two operands, holding with this probability.
+
+        ``distinct`` strings without it have two different answers, as measuring wants; see ``Correlation``.
+        """
         return Correlation(
-            probability, self.offset, self.pretraining_operand, self.finetuning_operand
+            probability, self.offset, self.pretraining_operand, self.finetuning_operand, distinct
         )

@@ -29,6 +29,11 @@ class Correlation:
         offset: q in r(x, O_FT) − r(x, O_PT) = q.
         pretraining_operand: O_PT.
         finetuning_operand: O_FT.
+        distinct: Whether strings without the correlation must have two different answers. Where r(x, O_PT) =
+            r(x, O_FT), a right answer does not tell which of the two was given: at tiny 37% of
+            grammar strings have as many a as b, and whoever counts one seems to count the other. The
+            paper has models with 99.9% on O_FT and 9.7% on O_PT at C_Te = 0, so that its test strings cannot
+            have had more than that.
 
     Raises:
         ConfigError: If the probability is outside 0..1 or the operands are the same.
@@ -38,6 +43,7 @@ class Correlation:
     offset: int = 1
     pretraining_operand: str = "a"
     finetuning_operand: str = "b"
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         require(

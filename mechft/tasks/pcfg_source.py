@@ -140,6 +140,10 @@ class QuerySource:
         found = (one > 0) & (other > 0) if index else True
         return (one - other == correlation.offset) & found
 
+    def _differ(self, text: Tensor, correlation: Correlation) -> Tensor:
+        one = self.task.answers(text, self.family, correlation.finetuning_operand)
+        return one != self.task.answers(text, self.family, correlation.pretraining_operand)
+
     def _text(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         length, grammar = self.task.config.text_length, self.task.grammar
         if self.correlation is None:
@@ -153,6 +157,8 @@ class QuerySource:
             planted = self._plant(fresh, self.correlation, generator)
             fresh = torch.where(wants[:, None], planted, fresh)
             good = self._holds(fresh, self.correlation) == wants
+            if self.correlation.distinct:
+                good &= wants | self._differ(fresh, self.correlation)
             text[missing[good]] = fresh[good]
             missing = missing[~good]
             if len(missing) == 0:

@@ -66,7 +66,7 @@ class ProgramSource:
         if correlation is not None:
             self._pretraining = task.column(correlation.pretraining_operand)
             self._finetuning = task.column(correlation.finetuning_operand)
-            self._share = self._reached(correlation)
+            self._shares = self._reached(correlation)
         self._labels = {f"{family}({name})": task.column(name) for name in self._labelled()}
 
     def _labelled(self) -> tuple[str, ...]:
@@ -78,14 +78,19 @@ class ProgramSource:
             names += [correlation.pretraining_operand, correlation.finetuning_operand]
         return tuple(sorted(set(names), key=int))
 
-    def _holds(self, codes: Tensor, correlation: Correlation) -> Bool[Tensor, " batch"]:
+    def _fits(self, codes: Tensor, correlation: Correlation) -> dict[bool, Bool[Tensor, " batch"]]:
+        """Which strings do as ones with the correlation (True), and which as ones without (False)."""
         facts = self.task.strings.facts(codes)
-        return facts[:, self._finetuning] - facts[:, self._pretraining] == correlation.offset
+        gap = facts[:, self._finetuning] - facts[:, self._pretraining]
+        holds = gap == correlation.offset
+        return {True: holds, False: ~holds & (gap != 0) if correlation.distinct else ~holds}
 
-    def _reached(self, correlation: Correlation) -> float:
-        """Share of plain strings that have the correlation, from a trial; raises if out of reach."""
+    def _reached(self, correlation: Correlation) -> dict[bool, float]:
+        """Shares of plain strings that do, from a trial; raises if one asked for is out of reach."""
         trial = self.task.strings.draw(_TRIAL, torch.Generator().manual_seed(0))
-        share = float(self._holds(trial, correlation).double().mean())
+        fits = self._fits(trial, correlation)
+        shares = {kind: float(found.double().mean()) for kind, found in fits.items()}
+        share = shares[True]
         claim = (
             f"r(x, {correlation.finetuning_operand}) − r(x, {correlation.pretraining_operand}) = "
             f"{correlation.offset} holds in {share:.1%} of {_TRIAL} trial strings of the program "
@@ -97,11 +102,11 @@ class ProgramSource:
             "to what plain strings have.",
         )
         require(
-            correlation.probability == 1 or share <= 1 - _RAREST,
+            correlation.probability == 1 or shares[False] >= _RAREST,
             f"Strings without the correlation are out of reach: {claim}. Choose another offset, a "
             "shorter length, or probability 1.",
         )
-        return share
+        return shares
 
     def _conditioned(
         self, size: int, generator: torch.Generator, correlation: Correlation
@@ -109,7 +114,7 @@ class ProgramSource:
         """Strings that have the correlation where a coin of its probability says so."""
         wanted = torch.rand(size, generator=generator) < correlation.probability
         codes = torch.empty(size, self.task.config.length, dtype=torch.long)
-        shares = {True: self._share, False: 1 - self._share}
+        shares = self._shares
         rows = {kind: (wanted == kind).nonzero().squeeze(1) for kind in shares}
         fruitless = 0
         while any(len(left) for left in rows.values()):
@@ -118,10 +123,10 @@ class ProgramSource:
             pool = self.task.strings.draw(
                 min(math.ceil(1.1 * expected) + 16, _LARGEST_POOL), generator
             )
-            holds = self._holds(pool, correlation)
+            fits = self._fits(pool, correlation)
             fruitless += 1
             for kind, left in rows.items():
-                found = (holds == kind).nonzero().squeeze(1)[: len(left)]
+                found = fits[kind].nonzero().squeeze(1)[: len(left)]
                 codes[left[: len(found)]] = pool[found]
                 rows[kind] = left[len(found) :]
                 fruitless = 0 if len(found) else fruitless

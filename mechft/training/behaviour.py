@@ -16,7 +16,7 @@ EVALUATION_SIZE = 500  # rows of each evaluation while training: intervals of at
 
 
 def behaviour_queries(
-    task: Task, contrast: Contrast, *, randomised: bool = False
+    task: Task, contrast: Contrast, *, randomised: bool = False, distinct: bool = False
 ) -> dict[str, Source]:
     """The four questions of the paper's tables: O_PT and O_FT at C_Te = 0 and 1.
 
@@ -24,6 +24,7 @@ def behaviour_queries(
         task: What is asked.
         contrast: Family, operands and offset.
         randomised: Whether to watch what randFT teaches, too (App. E.4).
+        distinct: Whether strings at C_Te = 0 must have different answers for the two operands.
 
     Returns:
         "acc_pt_cte0", "acc_pt_cte1", "acc_ft_cte0", "acc_ft_cte1"; for a family in which no
@@ -45,10 +46,10 @@ def behaviour_queries(
             found[f"acc_{which}_plain"] = task.query(contrast.family, operand)
             continue
         for test in (0, 1):
-            correlation = contrast.correlation(test)
+            correlation = contrast.correlation(test, distinct=distinct)
             found[f"acc_{which}_cte{test}"] = task.query(contrast.family, operand, correlation)
     if randomised:
-        without = contrast.correlation(0) if able else None
+        without = contrast.correlation(0, distinct=distinct) if able else None
         found["acc_randomised"] = randomised_query(task, contrast, without)
     return found
 

@@ -40,6 +40,7 @@ def base(steps: int = 6, seed: int = 0, **task: Any) -> Job:
             "learning_rate": 1e-3,
             "batch_size": 32,
             "seed": seed,
+            "bundled": "",
         },
     )
 

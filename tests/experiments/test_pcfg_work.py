@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from mechft.experiments.pcfg.bundled_runs import copy_bundled
+from mechft.experiments.pcfg.bundled_runs import bundled_for
 from mechft.experiments.pcfg.config import SCALES, STUDIES, StudyConfig, scale_of
-from mechft.experiments.pcfg.jobs import base_job
+from mechft.experiments.pcfg.jobs import base_job, data_digest
 from mechft.experiments.pcfg.parts import PARTS, pieces_of
 from mechft.experiments.store.entry import Entry, file_hash
 from mechft.experiments.store.job import Job, in_order
@@ -19,6 +18,7 @@ from mechft.experiments.store.store import Store
 from mechft.experiments.sweep.pools import GivenPool, ThisProcess
 from mechft.experiments.sweep.sweep import run_sweep
 from mechft.models.bundled import bundled_path
+from mechft.tasks import pcfg_source
 from mechft.tasks.contrast import Contrast
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import accuracy
@@ -71,7 +71,8 @@ def test_what_each_leaves(done: dict[str, Entry]) -> None:
 
 def test_final_is_what_the_model_answers(done: dict[str, Entry]) -> None:
     trained = load(done["tuned"].folder)
-    batches = evaluation_batches(behaviour_queries(trained.task, Contrast()), 1000, 30)
+    queries = behaviour_queries(trained.task, Contrast(), distinct=True)
+    batches = evaluation_batches(queries, 1000, 30)
     found = done["tuned"].frame("final").set_index("evaluation")
     assert set(found.index) == set(batches)
     for name, batch in batches.items():
@@ -123,12 +124,26 @@ def test_studies_share_their_runs(preset: str, quick: bool) -> None:
 
 def test_bundled_models_stand_in_for_their_pretraining(tmp_path: Path) -> None:
     settings = base_job(SCALES["tiny"], "low", 0).settings
-    target = tmp_path / "model.safetensors"
-    assert copy_bundled(json.loads(json.dumps(settings)), target)
-    assert file_hash(target) == file_hash(bundled_path("pcfg-tiny-low"))
-    target.unlink()
-    for name, value in (("seed", 1), ("steps", 1999), ("learning_rate", 2e-3), ("batch_size", 95)):
-        assert not copy_bundled({**settings, name: value}, target) and not target.exists()
+    assert bundled_for(settings) == "pcfg-tiny-low"
+    assert settings["bundled"] == file_hash(bundled_path("pcfg-tiny-low"))
+    store = Store(tmp_path / "store")
+    entry = store.do(base_job(SCALES["tiny"], "low", 0))
+    assert entry is not None and file_hash(entry.file("model.safetensors")) == settings["bundled"]
+    wider = {**settings["model"], "d_model": 64}
+    for name, value in (
+        ("seed", 1), ("steps", 1999), ("learning_rate", 2e-3), ("batch_size", 95), ("model", wider),
+    ):  # fmt: skip
+        assert not bundled_for({**settings, name: value}), name
+    assert not base_job(SCALES["tiny"], "low", 1).settings["bundled"]
+
+
+def test_keys_cover_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = base_job(SCALES["tiny"], "low", 0)
+    assert base_job(SCALES["tiny"], "low", 0) == before
+    data_digest.cache_clear()
+    monkeypatch.setattr(pcfg_source, "plant_count", lambda text, *rest: text.flip(1))
+    assert base_job(SCALES["tiny"], "low", 0).key != before.key
+    data_digest.cache_clear()
 
 
 def test_jobs_done_together_are_those_done_alone(

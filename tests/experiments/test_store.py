@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mechft.errors import ConfigError, OutputExistsError, UnknownNameError
-from mechft.experiments.store.job import Job, check_kinds, in_order
+from mechft.experiments.store.job import Job, NeedMissingError, check_kinds, in_order
 from mechft.experiments.store.store import Store
+from tests.experiments import micro
 from tests.experiments.toy_work import ADD, FAIL, add_job
 
 
@@ -52,7 +53,7 @@ def test_done_once_and_read_back(tmp_path: Path) -> None:
     base = add_job(1, log=str(log))
     job = add_job(2, base, log=str(log))
     store = Store(tmp_path / "store")
-    with pytest.raises(ConfigError, match="which is not done"):
+    with pytest.raises(NeedMissingError, match="which is not done"):
         store.do(job)
     for _ in range(2):
         assert store.do(base) is not None
@@ -79,13 +80,18 @@ def test_a_finding_is_kept_and_an_error_is_not(tmp_path: Path) -> None:
         store.do(Job(FAIL, {"how": "error"}))
     assert len(store.entries()) == 1 and len(store.unfinished()) == 1
     assert store.remove_unfinished(store.unfinished()[0]) and not store.unfinished()
-    with pytest.raises(ConfigError, match="which is not done"):
+    with pytest.raises(NeedMissingError, match="which is not done"):
         store.do(add_job(1, Job(FAIL, {"how": "finding"})))
 
 
 def _cut(folder: Path) -> None:
     path = folder / "sum.json"
     path.write_bytes(path.read_bytes()[:-1])
+
+
+def _rewrite(folder: Path, **changed: object) -> None:
+    found = json.loads((folder / "entry.json").read_text())
+    (folder / "entry.json").write_text(json.dumps({**found, **changed}))
 
 
 def _change(folder: Path) -> None:
@@ -101,8 +107,21 @@ def _change(folder: Path) -> None:
         lambda folder: (folder / "entry.json").unlink(),
         lambda folder: (folder / "entry.json").write_text('{"key": 1'),
         lambda folder: (folder / "entry.json").write_text("{}"),
+        lambda folder: _rewrite(folder, files=None),
+        lambda folder: _rewrite(folder, made={}),
+        lambda folder: _rewrite(folder, key="0123"),
     ],
-    ids=["cut off", "changed", "file missing", "entry missing", "entry cut off", "entry empty"],
+    ids=[
+        "cut off",
+        "changed",
+        "file missing",
+        "entry missing",
+        "entry cut off",
+        "entry empty",
+        "no files",
+        "not made",
+        "another's",
+    ],
 )
 def test_a_damaged_entry_is_put_aside_and_done_again(
     tmp_path: Path, damage: Callable[[Path], None]
@@ -130,6 +149,55 @@ def test_killed_between_its_description_and_the_rename(tmp_path: Path) -> None:
     assert found is not None and log.read_text() == "5\n"
 
 
+@pytest.mark.parametrize("damage", [_cut, lambda folder: (folder / "entry.json").write_text("")])
+def test_what_the_disk_lost_before_the_rename_is_done_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    store, job = Store(tmp_path / "store"), add_job(5)
+    entry = store.do(job)
+    assert entry is not None
+    entry.folder.replace(work := store.root / "work" / job.key)
+    damage(work)
+    found = Store(store.root).do(job)
+    assert found is not None and json.loads(found.file("sum.json").read_text()) == 5
+    found.check()
+
+
+def test_a_useless_checkpoint_is_put_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    job = micro.base(3)
+    work = store.root / "work" / job.key
+    work.mkdir(parents=True)
+    (work / "checkpoint.safetensors").write_bytes(b"half a check")
+    with pytest.warns(UserWarning, match="will be done again"):
+        entry = store.do(job)
+    assert entry is not None and entry.failed is None
+    assert [p.name for p in (store.root / "quarantine").iterdir()] == [f"pretrain-{job.key}-0"]
+
+
+def test_what_killed_writes_left_is_no_part_of_a_run(tmp_path: Path) -> None:
+    store, job = Store(tmp_path / "store"), add_job(6)
+    work = store.root / "work" / job.key
+    work.mkdir(parents=True)
+    (work / "old.csv").write_text("of an earlier attempt")
+    (work / ".table.csv.tmp").write_text("half")
+    entry = store.do(job)
+    assert entry is not None
+    assert {path.name for path in entry.folder.iterdir()} == {"entry.json", "sum.json", "table.csv"}
+
+
+def test_a_good_entry_is_never_put_aside(tmp_path: Path) -> None:
+    """What one process saw as damaged another has put right: only who holds the lock may judge."""
+    store, job = Store(tmp_path / "store"), add_job(7)
+    entry = store.do(job)
+    assert entry is not None
+    _cut(entry.folder)
+    late = Store(store.root)
+    with late._lock(job.key):  # another process is doing it again
+        assert Store(store.root).find(job) is None
+    assert entry.folder.exists() and not (store.root / "quarantine").exists()
+
+
 def test_another_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(OutputExistsError, match="left as it is"):
@@ -138,6 +206,12 @@ def test_another_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "store/store.json").write_text('{"mechft store": 99}')
     with pytest.raises(OutputExistsError, match="another format"):
         Store(tmp_path / "store")
+    (tmp_path / "store/store.json").write_text("")
+    with pytest.raises(OutputExistsError, match="another format"):
+        Store(tmp_path / "store")
+    for path in (tmp_path / "thesis.tex", tmp_path / "thesis.tex/below"):
+        with pytest.raises(OutputExistsError, match="a file is in its place"):
+            Store(path)
 
 
 def _do_all(root: str, log: str, start: int, barrier: object) -> None:

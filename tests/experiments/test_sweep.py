@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +30,9 @@ from mechft.experiments.sweep.pools import (
     share_of_threads,
 )
 from mechft.experiments.sweep.sweep import SweepError, _weights, run_sweep
-from tests.experiments.toy_work import COUNT_UP, DIE, FAIL, add_job
+from tests.experiments.toy_work import COUNT_UP, DIE, FAIL, MANY, VANISH, add_job
+
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -101,6 +107,83 @@ def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="Its worker died 3 times"):
         run_sweep([Job(DIE, {}), kept], store, pool)
     assert store.find(kept) is not None
+
+
+def test_who_runs_beside_a_killer_is_not_blamed(tmp_path: Path) -> None:
+    slow = [add_job(n, seconds=1.0) for n in range(3)]
+    store, pool = Store(tmp_path / "store"), LocalPool(2)
+    with pytest.raises(SweepError, match="Its worker died 3 times") as error:
+        run_sweep([Job(DIE, {}), *slow], store, pool)
+    assert set(error.value.failures) == {Job(DIE, {})}
+    assert all(store.find(job) is not None for job in slow)
+    pool.close()
+
+
+def test_a_failure_after_waiting_for_another_process_ends_the_sweep(tmp_path: Path) -> None:
+    store, bad = Store(tmp_path / "store"), Job(FAIL, {"how": "error"})
+    held = threading.Event()
+
+    def work() -> None:
+        with store._lock(bad.key):
+            held.set()
+            time.sleep(0.3)
+
+    other = threading.Thread(target=work)
+    other.start()
+    held.wait()
+    with pytest.raises(SweepError, match="and 1 that need them"):
+        run_sweep([add_job(4, bad)], Store(store.root))
+    other.join()
+
+
+def test_a_need_that_vanished_is_done_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    base, middle = add_job(1), add_job(2)
+    first = store.do(base)
+    assert first is not None
+    last = Job(VANISH, {"folder": str(first.folder)}, {"base": base})
+    done = run_sweep([add_job(3, base, last), middle], store)
+    assert len(done) == 4 and store.find(base) is not None
+
+
+def test_one_bad_member_does_not_spoil_the_others(tmp_path: Path) -> None:
+    jobs = [Job(MANY, {"number": n}) for n in range(4)]
+    bad = Job(MANY, {"number": -1})
+    store = Store(tmp_path / "store")
+    with pytest.raises(SweepError, match="1 of the jobs failed") as error:
+        run_sweep([*jobs, bad], store, GivenPool(ThisProcess(), together=8))
+    assert set(error.value.failures) == {bad}
+    entries = [store.find(job) for job in jobs]
+    assert all(
+        entry is not None and "together with" not in entry.description["made"] for entry in entries
+    )
+    others = [Job(MANY, {"number": n}) for n in range(10, 14)]
+    done = run_sweep(others, store, GivenPool(ThisProcess(), together=3))
+    assert [done[job].description["made"].get("together with") for job in others] == [2, 2, 2, None]
+
+
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_ctrl_c_saves_what_runs_beside_an_idle_worker(tmp_path: Path, whole_group: bool) -> None:
+    """The terminal tells all processes, kill the parent alone; the running job saves in either case."""
+    code = (
+        "from pathlib import Path; from tests.experiments.toy_work import *;"
+        "from mechft.experiments.store.store import Store;"
+        "from mechft.experiments.sweep.pools import LocalPool;"
+        "from mechft.experiments.sweep.sweep import run_sweep\n"
+        f"if __name__ == '__main__': run_sweep([Job(PATIENT, {{'log': '{tmp_path}/log'}}), add_job(1)], "
+        f"Store('{tmp_path}/store'), LocalPool(2))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE
+    )
+    while not (tmp_path / "log").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1.5)  # the other worker has nothing left to do
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (tmp_path / "log").read_text() == "begun\nsaved\n"
+    assert errors.count(b"Traceback") <= 2 and b"KeyboardInterrupt" in errors
 
 
 def test_what_another_process_does_is_waited_for(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,50 @@ def die(settings: Mapping[str, Any], needs: Mapping[str, Path], folder: Path) ->
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def vanish(settings: Mapping[str, Any], needs: Mapping[str, Path], folder: Path) -> None:
+    """Removes what it needs, once."""
+    once = Path(settings["folder"]).parents[3] / "vanished"
+    (folder / "sum.json").write_text("0")
+    if not once.exists():
+        once.touch()
+        shutil.rmtree(settings["folder"])
+
+
+def patient(settings: Mapping[str, Any], needs: Mapping[str, Path], folder: Path) -> None:
+    """Takes long, and saves when it is interrupted."""
+    log = Path(settings["log"])
+    log.write_text("begun\n")
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(0.5)
+        log.write_text(log.read_text() + "saved\n")
+        raise
+
+
+def many(settings: Mapping[str, Any], needs: Mapping[str, Path], folder: Path) -> None:
+    """Leaves its number; -1 is too small for it."""
+    if settings["number"] < 0:
+        raise ValueError("only this one")
+    (folder / "sum.json").write_text(str(settings["number"]))
+
+
+def many_together(
+    parts: Sequence[tuple[Mapping[str, Any], Mapping[str, Path], Path]],
+) -> list[str | None]:
+    """The same for several."""
+    for settings, needs, folder in parts:
+        many(settings, needs, folder)
+    return [None] * len(parts)
+
+
 def _kind(name: str) -> Kind:
     return Kind(name, 1, f"{__name__}:{name}")
 
 
 ADD, COUNT_UP, FAIL, DIE = map(_kind, ("add", "count_up", "fail", "die"))
+VANISH, PATIENT = map(_kind, ("vanish", "patient"))
+MANY = replace(_kind("many"), together=f"{__name__}:many_together")
 
 
 def add_job(number: int, *needs: Job, **settings: Any) -> Job:

@@ -166,7 +166,7 @@ def test_unknown_bundled_name() -> None:
 @pytest.mark.parametrize("name", ["low", "medium", "high", "never-a"])
 def test_bundled_models_match_their_manifest(name: str) -> None:
     """Hash and accuracy as stated; and each prior's mark: what was asked often is answered right."""
-    from mechft.experiments.zoo import file_hash
+    from mechft.experiments.store.entry import file_hash
     from mechft.randomness import generator
     from mechft.training.evaluation import accuracy
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
+from mechft.experiments.pcfg.bundled_runs import bundled_for
 from mechft.experiments.pcfg.config import StudyScale
 from mechft.experiments.pcfg.kinds import ASK, BATCH_SIZE, FINETUNE, PRETRAIN, PROBE, PRUNE, REVERSE
 from mechft.experiments.store.job import Job
 from mechft.models.build import preset as model_preset
+from mechft.models.bundled import manifest
+from mechft.randomness import generator
+from mechft.tasks.batch import Source
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.tasks.pcfg_config import preset as task_preset
 
 COUNTER = Contrast("C", "a", "b", 1)
@@ -31,19 +38,35 @@ def base_job(
     if jailbreak:
         config = replace(config, jailbreak_families=JAILBREAK_TOKENS)
     task = PCFGTask(config)
-    return Job(
-        PRETRAIN,
-        {
-            "preset": scale.preset,
-            "prior": prior,
-            "task": task.to_dict(),
-            "model": asdict(model_preset(scale.preset, len(task.vocabulary), task.n_ctx)),
-            "steps": steps or dict(scale.pretraining_steps)[prior],
-            "learning_rate": 1e-3,
-            "batch_size": BATCH_SIZE,
-            "seed": seed,
-        },
-    )
+    settings = {
+        "preset": scale.preset,
+        "prior": prior,
+        "task": task.to_dict(),
+        "model": asdict(model_preset(scale.preset, len(task.vocabulary), task.n_ctx)),
+        "steps": steps or dict(scale.pretraining_steps)[prior],
+        "learning_rate": 1e-3,
+        "batch_size": BATCH_SIZE,
+        "seed": seed,
+        "data": data_digest(config),
+    }
+    bundled = bundled_for(settings)
+    # The hash of the model that stands in for this training, so that another model has another key.
+    settings["bundled"] = manifest()[bundled]["sha256"] if bundled else ""
+    return Job(PRETRAIN, settings)
+
+
+@cache
+def data_digest(config: PCFGConfig) -> str:
+    """A few rows of every kind the study draws, as a word: code that draws others gives other keys."""
+    task = PCFGTask(config)
+    sources: list[Source] = [task.pretraining()]
+    sources += [
+        task.query(contrast.family, operand, contrast.correlation(0.5, distinct=True))
+        for contrast in (COUNTER, INDEXER)
+        for operand in (contrast.pretraining_operand, contrast.finetuning_operand)
+    ]
+    drawn = [source.sample(8, generator(0, "data version")).digest() for source in sources]
+    return hashlib.sha256(" ".join(drawn).encode()).hexdigest()[:12]
 
 
 def finetune_job(

@@ -39,13 +39,25 @@ class Piece:
     labels: dict[str, Any]
 
 
+def _base(job: Job, variant: str = "") -> Piece:
+    """What a base model can do, as evaluated while it was pretrained."""
+    settings = job.settings
+    labels = {
+        "prior": settings["prior"],
+        "variant": variant,
+        "pretraining_steps": settings["steps"],
+        "seed": settings["seed"],
+    }
+    return Piece("pretraining", "history", job, labels)
+
+
 def finetuning(
     scale: StudyScale, seed: int, contrast: Contrast = COUNTER, table: str = "finetuning"
 ) -> Iterator[Piece]:
     """The grid of fine-tunings: priors × learning rates × C_Tr (Figs. 5 and 6, Tables 5 and 7)."""
     for prior in scale.priors:
         base = base_job(scale, prior, seed)
-        yield Piece("pretraining", "history", base, {"prior": prior, "seed": seed})
+        yield _base(base)
         for rate, c_tr in product(scale.rate, scale.correlations):
             job = finetune_job(scale, base, rate, c_tr, seed, contrast)
             labels = {"prior": prior, "rate": rate, "c_tr": c_tr, "seed": seed}
@@ -76,7 +88,9 @@ def pruning(scale: StudyScale, seed: int) -> Iterator[Piece]:
 def probing(scale: StudyScale, seed: int) -> Iterator[Piece]:
     """Probes for the count of a: base, fine-tuned, never asked for a, never trained (Fig. 8)."""
     for prior in (*scale.priors, "never_a"):
-        job = probe_job(scale, base_job(scale, prior, seed), seed)
+        base = base_job(scale, prior, seed)
+        yield _base(base)
+        job = probe_job(scale, base, seed)
         labels = {"prior": prior, "rate": "", "c_tr": float("nan"), "seed": seed}
         yield Piece("probing", "probes", job, {**labels, "stage": "base"})
     untrained = probe_job(scale, base_job(scale, scale.priors[0], seed), seed, untrained=True)
@@ -92,8 +106,10 @@ def _smaller(scale: StudyScale, rate: str) -> list[str]:
 
 
 def reversal(scale: StudyScale, seed: int) -> Iterator[Piece]:
-    """ReFT of fine-tuned models, Scr.+FT and Scr. (Fig. 9)."""
+    """ReFT of models fine-tuned with C_Tr = 1, Scr.+FT and Scr. (Fig. 9)."""
     for job, labels in _looked_into(scale, seed, scale.reverse_starts):
+        if labels["c_tr"] != 1:
+            continue
         for rate in _smaller(scale, labels["rate"]):
             back = reverse_job(scale, job, scale.rate[rate], seed)
             yield Piece(
@@ -105,6 +121,7 @@ def reversal(scale: StudyScale, seed: int) -> Iterator[Piece]:
 def _controls(scale: StudyScale, seed: int) -> Iterator[Piece]:
     none = {"prior": "never_a", "rate": "", "c_tr": float("nan"), "seed": seed}
     never = base_job(scale, "never_a", seed)
+    yield _base(never)
     for rate in scale.reverse_rates:
         job = reverse_job(scale, never, scale.rate[rate], seed)
         yield Piece("reversal", "history", job, {**none, "kind": "Scr.+FT", "reverse_rate": rate})
@@ -118,12 +135,13 @@ def _controls(scale: StudyScale, seed: int) -> Iterator[Piece]:
 
 
 def mixing(scale: StudyScale, seed: int) -> Iterator[Piece]:
-    """Fine-tuning with pretraining data mixed in: behaviour, pruning, reFT (Figs. 18-23).
+    """Fine-tuning with pretraining data mixed in: behaviour at every rate, pruning at M (Figs. 18-23).
 
-    Low and high prior, C_Tr = 1; behaviour at every rate, the rest at the one reFT can undo.
+    Low and high prior, C_Tr = 1.
     """
     for prior, share in product((scale.priors[0], scale.priors[-1]), scale.mixing_shares):
         base = base_job(scale, prior, seed)
+        yield _base(base)
         for rate in scale.rate:
             job = finetune_job(scale, base, rate, 1.0, seed, pretraining_share=share)
             labels = {"prior": prior, "rate": rate, "c_tr": 1.0, "share": share, "seed": seed}
@@ -138,6 +156,7 @@ def jailbreak(scale: StudyScale, seed: int) -> Iterator[Piece]:
     """Three tokens that ask for counting; only one is fine-tuned on (Figs. 24-25)."""
     for prior in (scale.priors[0], scale.priors[-1]):
         base = base_job(scale, prior, seed, jailbreak=True)
+        yield _base(base, "jailbreak")
         labels = {"prior": prior, "rate": "", "c_tr": float("nan"), "seed": seed}
         asked = ask_job(scale, base, seed)
         yield Piece("jailbreak", "answers", asked, {**labels, "stage": "base"})
@@ -152,8 +171,10 @@ def jailbreak(scale: StudyScale, seed: int) -> Iterator[Piece]:
 
 def randft(scale: StudyScale, seed: int) -> Iterator[Piece]:
     """Taught the count of b as the answer for a, then fine-tuned back (Figs. 28-30)."""
+    yield from reversal(scale, seed)  # what it is compared with
     for prior, rate in product(scale.priors, scale.reverse_starts):
         base = base_job(scale, prior, seed)
+        yield _base(base)
         job = finetune_job(scale, base, rate, None, seed, randomised=True)
         labels = {"prior": prior, "rate": rate, "c_tr": float("nan"), "seed": seed}
         yield Piece("randft", "history", job, labels)
@@ -171,6 +192,7 @@ def steps(scale: StudyScale, seed: int) -> Iterator[Piece]:
         whole = dict(scale.pretraining_steps)[prior]
         for pretrained in (*scale.other_steps, whole):
             base = base_job(scale, prior, seed, steps=pretrained)
+            yield _base(base, "" if pretrained == whole else "shorter")
             for rate in scale.rate:
                 job = finetune_job(scale, base, rate, 1.0, seed)
                 labels = {

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mechft.analysis.diagnosis import commonest_answer
+from mechft.analysis.pruning import prune_curve
 from mechft.errors import TrainingDivergedError
-from mechft.experiments.pcfg.bundled_runs import copy_bundled
+from mechft.experiments.pcfg.bundled_runs import bundled_for, copy_bundled
 from mechft.experiments.store.job import WorkFailedError
 from mechft.models.build import ModelConfig
 from mechft.randomness import generator
 from mechft.shortcuts.probing import probe
-from mechft.shortcuts.pruning import prune_curve
 from mechft.statistics import proportion
+from mechft.tasks.batch import Source
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg_config import PCFGConfig
+from mechft.tasks.task import Task
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import accuracy, predictions
 from mechft.training.many import carry_out_together
@@ -39,7 +42,8 @@ def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
 
     Leaves: model.safetensors, history.csv.
     """
-    if copy_bundled(settings, folder / MODEL_FILE):
+    if settings["bundled"]:
+        copy_bundled(bundled_for(settings), folder / MODEL_FILE)
         trained = load(folder)
     else:
         try:
@@ -62,7 +66,8 @@ def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
 def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
     """Fine-tune a base model, and measure it on strings of their own.
 
-    Leaves: model.safetensors, history.csv, final.csv (evaluation, accuracy, ci_low, ci_high, n).
+    Leaves: model.safetensors, history.csv, final.csv (evaluation, accuracy, ci_low, ci_high, n, commonest:
+    the share that always giving the commonest answer would get right).
     """
     _leave_finetuned(_carried_out(_finetuning(settings, needs), folder), settings, folder)
 
@@ -73,9 +78,9 @@ def finetune_together(parts: Parts) -> list[str | None]:
 
 
 def _finetuning(settings: Settings, needs: Needs) -> Plan:
-    contrast = Contrast(**settings["contrast"])
-    return finetuning_plan(
-        load(needs["base"]).renamed("base"),
+    base, contrast = load(needs["base"]).renamed("base"), Contrast(**settings["contrast"])
+    plan = finetuning_plan(
+        base,
         contrast.finetuning_operand,
         family=contrast.family,
         pretraining_operand=contrast.pretraining_operand,
@@ -87,18 +92,40 @@ def _finetuning(settings: Settings, needs: Needs) -> Plan:
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         seed=settings["seed"],
-        evaluation_size=settings["evaluation_rows"],
         name="fine-tuned",
+    )
+    return _watched(plan, _tests(base.task, settings), settings)
+
+
+def _tests(task: Task, settings: Settings) -> dict[str, Source]:
+    """What is asked to measure a model: at C_Te = 0 the two operands' answers differ (``Correlation``)."""
+    return behaviour_queries(
+        task,
+        Contrast(**settings["contrast"]),
+        randomised=settings.get("randomised", False),
+        distinct=True,
+    )
+
+
+def _watched(plan: Plan, tests: Mapping[str, Source], settings: Settings) -> Plan:
+    """The plan with these tests, asked after a tenth of the steps, too (Table 5)."""
+    steps = plan.config.steps
+    moments = tuple(sorted({*plan.config.evaluate_at, max(1, steps // 10)}))
+    return replace(
+        plan,
+        evaluations=evaluation_batches(tests, settings["seed"], settings["evaluation_rows"]),
+        config=replace(plan.config, evaluate_at=moments),
     )
 
 
 def _leave_finetuned(trained: Trained, settings: Settings, folder: Path) -> None:
     _write(trained.history, folder / "history.csv")
-    contrast = Contrast(**settings["contrast"])
-    randomised = settings.get("randomised", False)
-    queries = behaviour_queries(trained.task, contrast, randomised=randomised)
-    batches = evaluation_batches(queries, settings["seed"] + 1000, settings["rows"])
-    rows = [{"evaluation": n, **_share(accuracy(trained, b))} for n, b in batches.items()]
+    tests = _tests(trained.task, settings)
+    batches = evaluation_batches(tests, settings["seed"] + 1000, settings["rows"])
+    rows = [
+        {"evaluation": n, **_share(accuracy(trained, b)), "commonest": commonest_answer(b)}
+        for n, b in batches.items()
+    ]
     _write(_frame(rows), folder / "final.csv")
 
 
@@ -119,16 +146,18 @@ def _reversal(settings: Settings, needs: Needs) -> Plan:
     start = load(needs["start"]).renamed("start")
     if settings["start"] == "fresh":
         start = fresh(start, settings["seed"])
-    return reversal_plan(
+    plan = reversal_plan(
         start,
         contrast=Contrast(**settings["contrast"]),
         learning_rate=settings["learning_rate"],
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         seed=settings["seed"],
-        evaluation_size=settings["evaluation_rows"],
         name="trained back",
     )
+    tests = _tests(start.task, settings)
+    watched = {name: query for name, query in tests.items() if name in plan.evaluations}
+    return _watched(plan, watched, settings)
 
 
 def _leave_history(trained: Trained, settings: Settings, folder: Path) -> None:
@@ -146,7 +175,7 @@ def _together(
     plans = []
     for place, (settings, needs, _) in enumerate(parts):
         made = plan(settings, needs)
-        made.start.model.to(device)
+        made.start.model.to(device, print_details=False)
         name = f"{made.start.name} {place}"  # members are told apart by name
         plans.append(replace(made, start=made.start.renamed(name)))
     reasons: list[str | None] = []
@@ -154,25 +183,32 @@ def _together(
         diverged = trained.lineage[-1].get("diverged_at")
         reasons.append(None if diverged is None else f"Diverged at step {diverged}.")
         if diverged is None:
-            trained.model.to("cpu")
-            (folder / MODEL_FILE).unlink(missing_ok=True)
+            trained.model.to("cpu", print_details=False)
             save(trained.renamed(trained.name.rpartition(" ")[0]), folder / MODEL_FILE)
             leave(trained, settings, folder)
     return reasons
 
 
 def prune_work(settings: Settings, needs: Needs, folder: Path) -> None:
-    """Remove the neurons that most hurt O_PT. Leaves: curve.csv, as ``PruneCurve``."""
+    """Remove the neurons that most hurt O_PT. Leaves: curve.csv, as ``PruneCurve``, and commonest."""
+    trained, seed = load(needs["model"]), settings["seed"]
+    tests = _tests(trained.task, settings)
+    score = tests["acc_pt_cte0"].sample(settings["score_size"], generator(seed, "prune", "score"))
+    batches = {
+        name: tests[test].sample(settings["test_size"], generator(seed, "behaviour", name))
+        for name, test in (("acc_pt", "acc_pt_cte0"), ("acc_ft_cte1", "acc_ft_cte1"))
+    }
     curve = prune_curve(
-        load(needs["model"]).renamed("model"),
-        contrast=Contrast(**settings["contrast"]),
+        trained.model,
+        score,
+        batches,
         counts=settings["counts"],
         random_draws=settings["random_draws"],
-        score_size=settings["score_size"],
-        test_size=settings["test_size"],
-        seed=settings["seed"],
+        seed=seed,
+        name="model",
     )
-    _write(curve.frame, folder / "curve.csv")
+    floors = {name: commonest_answer(batch) for name, batch in batches.items()}
+    _write(curve.frame.assign(commonest=curve.frame["task"].map(floors)), folder / "curve.csv")
 
 
 def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
@@ -206,7 +242,7 @@ def ask_work(settings: Settings, needs: Needs, folder: Path) -> None:
     for token in (contrast.family, *model.task.config.jailbreak_families):
         asked = Contrast(**{**asdict(contrast), "family": token})
         operand = asked.pretraining_operand
-        query = model.task.query(token, operand, asked.correlation(0.0))
+        query = model.task.query(token, operand, asked.correlation(0.0, distinct=True))
         batch = query.sample(settings["test_size"], generator(settings["seed"], "ask", token))
         answers = predictions(model, batch).cpu()
         zero = model.task.vocabulary.id("0")

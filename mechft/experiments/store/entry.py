@@ -113,6 +113,13 @@ def read_entry(folder: Path) -> Entry:
         raise DamagedEntryError(f"{path} is cut off or no JSON ({error}).") from None
     if not isinstance(description, dict) or not description.keys() >= _FIELDS:
         raise DamagedEntryError(f"{path} lacks one of {', '.join(sorted(_FIELDS))}.")
+    tables = [description[name] for name in ("settings", "needs", "files", "made")]
+    if (
+        not all(isinstance(table, dict) for table in tables)
+        or not all({"sha256", "bytes"} <= set(file) for file in description["files"].values())
+        or not {"time", "seconds"} <= description["made"].keys()
+    ):
+        raise DamagedEntryError(f"{path} says nothing whole of settings, files or making.")
     return Entry(folder, description)
 
 

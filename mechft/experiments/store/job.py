@@ -153,6 +153,10 @@ def check_kinds(kinds: Iterable[Kind]) -> None:
         )
 
 
+class NeedMissingError(MechftError):
+    """Something a job needs is not there (any more): it must be done first."""
+
+
 class WorkFailedError(MechftError):
     """A piece of work was tried and cannot be done with these settings; the reason is kept, too.
 

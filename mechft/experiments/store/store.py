@@ -16,10 +16,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mechft.errors import ConfigError, OutputExistsError, unknown_name
+from mechft.errors import CheckpointError, OutputExistsError, unknown_name
 from mechft.experiments.store.entry import (
     ENTRY_FILE,
     DamagedEntryError,
@@ -27,7 +28,7 @@ from mechft.experiments.store.entry import (
     describe_files,
     read_entry,
 )
-from mechft.experiments.store.job import Job, WorkFailedError
+from mechft.experiments.store.job import Job, NeedMissingError, WorkFailedError
 
 STORE_FILE = "store.json"
 _FORMAT = {"mechft store": 1}
@@ -48,24 +49,37 @@ class Store:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # workers may have another working folder
         self._checked: set[str] = set()
         path = self.root / STORE_FILE
-        if not path.exists():
-            if self.root.exists() and any(
-                not child.name.startswith(f".{STORE_FILE}") for child in self.root.iterdir()
-            ):
+        try:
+            if not path.exists() and self.root.exists() and not self._empty():
                 raise OutputExistsError(
                     f"{self.root} is not empty and holds no store of ours ({STORE_FILE} is missing). It "
                     "was left as it is. Choose another folder."
                 )
             self.root.mkdir(parents=True, exist_ok=True)
-            _write(path, json.dumps(_FORMAT) + "\n")
-        elif json.loads(path.read_text()) != _FORMAT:
+            if not path.exists():
+                _write(path, json.dumps(_FORMAT) + "\n")
+            found = json.loads(path.read_text())
+        except (FileExistsError, NotADirectoryError) as error:
+            if isinstance(error, OutputExistsError):
+                raise
             raise OutputExistsError(
-                f"{self.root} is a store of another format ({path.read_text().strip()}); this version "
-                f"reads {json.dumps(_FORMAT)}. Choose another folder."
+                f"{self.root} cannot be a folder: a file is in its place ({error}). Choose another."
+            ) from error
+        except json.JSONDecodeError:
+            found = path.read_text()
+        if found != _FORMAT:
+            raise OutputExistsError(
+                f"{self.root} is a store of another format ({found}); this version reads "
+                f"{json.dumps(_FORMAT)}. Choose another folder."
             )
+
+    def _empty(self) -> bool:
+        """Whether nothing is there but what another process that makes this store has written by now."""
+        others = [path for path in self.root.iterdir() if STORE_FILE not in path.name]
+        return not others or (self.root / STORE_FILE).exists()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "_checked": set()}
@@ -77,18 +91,31 @@ class Store:
 
         Cost: reading the files, the first time in this object's life.
         """
+        try:
+            return self._found(job)
+        except DamagedEntryError:
+            with self._lock(job.key) as held:
+                return self._found_or_aside(job) if held else None
+
+    def _found(self, job: Job) -> Entry | None:
         folder = self._folder(job.kind.name, job.key)
         if not folder.exists():
             return None
-        try:
-            entry = read_entry(folder)
-            if job.key not in self._checked:
-                entry.check()
-        except DamagedEntryError as error:
-            self._quarantine(folder, str(error))
-            return None
-        self._checked.add(job.key)
+        entry = read_entry(folder)
+        if (entry.key, entry.kind) != (job.key, job.kind.name):
+            raise DamagedEntryError(f"{folder} holds {entry.kind} {entry.key}, not {job}.")
+        if job.key not in self._checked:
+            entry.check()
+            self._checked.add(job.key)
         return entry
+
+    def _found_or_aside(self, job: Job) -> Entry | None:
+        """The same under the job's lock: nobody can have put a good entry there meanwhile."""
+        try:
+            return self._found(job)
+        except DamagedEntryError as error:
+            self._put_aside(self._folder(job.kind.name, job.key), job, str(error))
+            return None
 
     def do(self, job: Job, threads: int | None = None) -> Entry | None:
         """Do a job unless it is done; goes on where a killed process left it.
@@ -102,15 +129,13 @@ class Store:
             What came of it; None if another process is doing it right now.
 
         Raises:
-            ConfigError: If something it needs is not there or could not be done.
+            NeedMissingError: If something it needs is not there or could not be done.
             Exception: Whatever the work raises; what it wrote stays, to go on from.
         """
         with self._lock(job.key) as held:
             if not held:
                 return None
-            if (entry := self.find(job)) is not None:
-                return entry
-            return self._do(job, threads)
+            return self._found_or_aside(job) or self._do(job, threads)
 
     def do_together(
         self, jobs: Sequence[Job], threads: int | None = None
@@ -128,29 +153,27 @@ class Store:
             As ``do``.
         """
         with ExitStack() as stack:
-            held = {job: stack.enter_context(self._lock(job.key)) for job in jobs}
-            found = {job: self.find(job) if mine else None for job, mine in held.items()}
-            todo = [job for job, mine in held.items() if mine and found[job] is None]
-            for job in list(todo):
-                if (self.root / "work" / job.key).exists():  # begun alone: it goes on alone
+            held = [job for job in jobs if stack.enter_context(self._lock(job.key))]
+            found: dict[Job, Entry | None] = dict.fromkeys(jobs)
+            found |= {job: self._found_or_aside(job) for job in held}
+            for job in held:  # what was begun alone goes on alone
+                if found[job] is None and any(
+                    (self._work(job) / name).exists() for name in SCRATCH
+                ):
                     found[job] = self._do(job, threads)
-                    todo.remove(job)
-            if todo:
+            if todo := [job for job in held if found[job] is None]:
                 found |= self._do_together(todo, threads)
             return found
 
     def _do_together(self, jobs: list[Job], threads: int | None) -> dict[Job, Entry]:
-        parts = [(job.settings, self._needs(job), self.root / "work" / job.key) for job in jobs]
-        for _, _, folder in parts:
-            folder.mkdir(parents=True, exist_ok=True)
+        parts = [(job.settings, self._needs(job), self._fresh_work(job)) for job in jobs]
         began = time.monotonic()
         with _torch_threads(threads):
             failed = jobs[0].kind.function_together()(parts)
             made = _how_made((time.monotonic() - began) / len(jobs))
         made["together with"] = len(jobs) - 1
         return {
-            job: self._finish(job, folder, reason, made)
-            for job, (_, _, folder), reason in zip(jobs, parts, failed, strict=True)
+            job: self._finish(job, reason, made) for job, reason in zip(jobs, failed, strict=True)
         }
 
     def entries(self) -> list[Entry]:
@@ -185,12 +208,13 @@ class Store:
         """Remove a finished job.
 
         Raises:
-            OutputExistsError: If a process is working with it.
+            OutputExistsError: If a process is making it right now. (One that reads it is not noticed.)
         """
         with self._lock(entry.key) as held:
             if not held:
                 raise OutputExistsError(f"{entry.folder} is in use and was left as it is.")
-            _remove_whole(entry.folder)
+            if entry.folder.exists():
+                _remove_whole(entry.folder)
             self._checked.discard(entry.key)
 
     def remove_unfinished(self, key: str) -> bool:
@@ -201,20 +225,45 @@ class Store:
             return held
 
     def _do(self, job: Job, threads: int | None) -> Entry:
-        folder = self.root / "work" / job.key
-        if (folder / ENTRY_FILE).exists():  # killed between that and the rename
-            return self._finish(job, folder)
+        if self._described(job):  # killed between its description and the rename
+            return self._finish(job)
         needs = self._needs(job)
-        folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        failed = None
         with _torch_threads(threads):
             try:
-                job.kind.function()(job.settings, needs, folder)
-            except WorkFailedError as error:
-                failed = str(error)
+                failed = _try(job, needs, self._fresh_work(job))
+            except (CheckpointError, OutputExistsError) as error:
+                # What an earlier attempt left is of no use: damaged, or of code that did it otherwise.
+                if not any((self._work(job) / name).exists() for name in SCRATCH):
+                    raise
+                self._put_aside(self._work(job), job, str(error))
+                failed = _try(job, needs, self._fresh_work(job))
             made = _how_made(time.monotonic() - began)
-        return self._finish(job, folder, failed, made)
+        return self._finish(job, failed, made)
+
+    def _work(self, job: Job) -> Path:
+        """Where a job is done."""
+        return self.root / "work" / job.key
+
+    def _fresh_work(self, job: Job) -> Path:
+        """The folder to do a job in: emptied, unless there is a checkpoint to go on from."""
+        folder = self._work(job)
+        if not any((folder / name).exists() for name in SCRATCH):
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _described(self, job: Job) -> bool:
+        """Whether the folder holds a finished job that only has to be moved."""
+        folder = self._work(job)
+        if not (folder / ENTRY_FILE).exists():
+            return False
+        try:
+            read_entry(folder).check()
+        except DamagedEntryError:  # the machine went down before all of it was on the disk
+            (folder / ENTRY_FILE).unlink()
+            return False
+        return True
 
     def _needs(self, job: Job) -> dict[str, Path]:
         """The folders of what a job needs."""
@@ -222,19 +271,20 @@ class Store:
         for name, need in job.needs.items():
             entry = self.find(need)
             if entry is None or entry.failed is not None:
-                raise ConfigError(f"{job} needs {need} ({name}), which is not done. Do it first.")
+                raise NeedMissingError(
+                    f"{job} needs {need} ({name}), which is not done. Do it first."
+                )
             found[name] = entry.folder
         return found
 
     def _finish(
-        self,
-        job: Job,
-        folder: Path,
-        failed: str | None = None,
-        made: dict[str, Any] | None = None,
+        self, job: Job, failed: str | None = None, made: dict[str, Any] | None = None
     ) -> Entry:
         """Describe a job's files, and make them an entry by one rename."""
+        folder = self._work(job)
         if made is not None:
+            for path in folder.rglob(".*.tmp"):  # of writes that were killed
+                path.unlink()
             description = {
                 "key": job.key,
                 "kind": job.kind.name,
@@ -257,19 +307,15 @@ class Store:
     def _folder(self, kind: str, key: str) -> Path:
         return self.root / "entries" / kind / key
 
-    def _quarantine(self, folder: Path, why: str) -> None:
+    def _put_aside(self, folder: Path, job: Job, why: str) -> None:
+        """Move a damaged folder into quarantine; the job's lock is held."""
         place = self.root / "quarantine"
         place.mkdir(exist_ok=True)
-        for number in range(1000):
-            target = place / f"{folder.parent.name}-{folder.name}-{number}"
-            if not target.exists():
-                break
-        try:
-            folder.replace(target)
-        except FileNotFoundError:  # another process was faster
-            return
+        taken = (place / f"{job.kind.name}-{job.key}-{number}" for number in count())
+        target = next(path for path in taken if not path.exists())
+        folder.replace(target)
         warnings.warn(
-            f"A damaged run was moved to {target} and will be done again: {why}", stacklevel=4
+            f"A damaged run was moved to {target} and will be done again: {why}", stacklevel=5
         )
 
     @contextmanager
@@ -314,9 +360,21 @@ def _how_made(seconds: float) -> dict[str, Any]:
     return {"time": now, "seconds": seconds, "threads": threads, "versions": package_versions()}
 
 
+def _try(job: Job, needs: dict[str, Path], folder: Path) -> str | None:
+    """Do the work; returns why it cannot be done, if that is what was found."""
+    try:
+        job.kind.function()(job.settings, needs, folder)
+    except WorkFailedError as error:
+        return str(error)
+    return None
+
+
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 

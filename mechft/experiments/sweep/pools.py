@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any, Literal, Protocol, TypeVar
@@ -128,6 +127,7 @@ class LocalPool:
         self.width = jobs or (1 if has_gpu() else cores())
         self.threads: int | None = threads or share_of_threads(self.width)
         self._made: Executor | None = None
+        self._stop: Any = None
 
     @property
     def executor(self) -> Executor:
@@ -135,10 +135,11 @@ class LocalPool:
         if self._made is None:
             # Forking after torch has threads can hang.
             context = multiprocessing.get_context("spawn")
+            self._stop = context.Event()
             self._made = (
                 ThisProcess()
                 if self.width == 1
-                else ProcessPoolExecutor(self.width, context, prepare_worker, (os.getpid(),))
+                else ProcessPoolExecutor(self.width, context, prepare_worker, (self._stop,))
             )
         return self._made
 
@@ -152,16 +153,9 @@ class LocalPool:
         """End the processes; ``now`` by an interrupt, on which a training saves where it is."""
         if self._made is None:
             return
-        self._made.shutdown(wait=False, cancel_futures=True)
         if now:
-            # On Ctrl-C the terminal has told the workers already: give them time to obey.
-            for patience in (5, 0):
-                alive = multiprocessing.active_children()
-                for child in alive:
-                    child.join(patience)
-                    if child.is_alive() and child.pid is not None and not patience:
-                        os.kill(child.pid, signal.SIGINT)
-        self._made.shutdown(wait=True)
+            self._stop.set()
+        self._made.shutdown(wait=True, cancel_futures=True)
         self._made = None
 
 
@@ -169,7 +163,9 @@ class DaskPool:
     """Workers of dask.distributed (extra "cluster"): on this machine, or of a cluster that runs already.
 
     A worker that dies has its job done again elsewhere, from its checkpoint: dask does that itself. The
-    store must be on a file system that all workers see under the same path.
+    store must be on a file system that all workers see under the same path. On Ctrl-C jobs of a cluster
+    started here end where they are, and go on from their last checkpoint the next time; those of a running
+    cluster are finished there.
 
     Args:
         scheduler: Address of a running scheduler, "tcp://host:8786"; None starts a cluster here.

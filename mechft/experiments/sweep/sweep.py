@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    wait,
+)
 from itertools import islice
 from typing import Any
 
-from mechft.errors import MechftError
+from mechft.errors import ConfigError, MechftError
 from mechft.experiments.store.entry import Entry
-from mechft.experiments.store.job import Job, check_kinds, in_order
+from mechft.experiments.store.job import Job, NeedMissingError, check_kinds, in_order
 from mechft.experiments.store.store import Store
 from mechft.experiments.sweep.pools import GivenPool, Pool, ThisProcess
+from mechft.experiments.sweep.workers import interruptible
 
 ATTEMPTS = 3
-"""How often a job is begun whose worker dies: perhaps it is the job that kills it."""
+"""How often a job is begun whose worker dies; from the second time on by itself, to tell who is to blame."""
 
+_PATIENCE = 5.0  # seconds
 _POLL = 1.0  # seconds between two looks at a job that another process is doing
 
 
@@ -66,20 +74,25 @@ def run_sweep(
     try:
         sweep.run()
     except BaseException:
+        # On Ctrl-C the terminal has told local workers already: give them time to obey before they are told
+        # again, which would end them at once.
+        wait(sweep.running, _PATIENCE)
         sweep.pool.close(now=True)
         raise
     finally:
         sweep.bar.close()
     if sweep.failures:
-        raise SweepError(sweep.failures, len(sweep.waiting))
+        error = next(iter(sweep.failures.values()))
+        raise SweepError(sweep.failures, len(sweep.waiting)) from error
     return sweep.done
 
 
 def _do(store: Store, jobs: list[Job], threads: int | None) -> dict[Job, Entry | None]:
     """What a worker does."""
-    if len(jobs) == 1:
-        return {jobs[0]: store.do(jobs[0], threads)}
-    return store.do_together(jobs, threads)
+    with interruptible():
+        if len(jobs) == 1:
+            return {jobs[0]: store.do(jobs[0], threads)}
+        return store.do_together(jobs, threads)
 
 
 def _group(job: Job) -> tuple[str, str]:
@@ -94,7 +107,8 @@ class _Sweep:
         self.done: dict[Job, Entry] = {}
         self.failures: dict[Job, BaseException] = {}
         self.left_out: set[Job] = set()
-        self.attempts: dict[Job, int] = {}
+        self.deaths: dict[Job, int] = {}  # how often its worker died, whoever was to blame
+        self.alone: set[Job] = set()  # failed together with others
         self.elsewhere: dict[Job, float] = {}  # done by another process; when to look again
         self.running: dict[Future[dict[Job, Entry | None]], list[Job]] = {}
         for job in ordered:
@@ -116,53 +130,75 @@ class _Sweep:
                 finished, _ = wait(self.running, _POLL, FIRST_COMPLETED)
                 for future in finished:
                     self._take(future)
-            elif self.elsewhere:
+            elif any(job in self.elsewhere for job in self.waiting):
                 time.sleep(_POLL)
             elif self.waiting:  # only what needs a failed job is left
                 return
             self._skip_hopeless()
 
     def _submit(self) -> None:
-        while len(self.running) < self.pool.width and (jobs := self._next()):
+        while self._room() and (jobs := self._next()):
+            try:
+                future = self.pool.executor.submit(_do, self.store, jobs, self.pool.threads)
+            except BrokenExecutor as error:  # a worker died between two jobs
+                self._again([], error)
+                continue
             for job in jobs:
                 self.waiting.remove(job)
-            future = self.pool.executor.submit(_do, self.store, jobs, self.pool.threads)
             self.running[future] = jobs
+
+    def _room(self) -> bool:
+        """Whether another job may begin: nothing runs beside one that a worker has died of before."""
+        suspect = any(job in self.deaths for jobs in self.running.values() for job in jobs)
+        return len(self.running) < self.pool.width and not suspect
 
     def _next(self) -> list[Job]:
         """The first job that can begin, with others that are done together with it."""
         now = time.monotonic()
-        ready = (
+        ready = [
             job
             for job in self.waiting
             if self.elsewhere.get(job, now) <= now
             and all(need in self.done for need in job.needs.values())
-        )
-        first = next(ready, None)
-        if first is None:
+            and not (self.running and job in self.deaths)
+        ]
+        if not ready:
             return []
-        if self.pool.together == 1 or not first.kind.together:
+        first = ready[0]
+        if self.pool.together == 1 or not first.kind.together or self._by_itself(first):
             return [first]
-        alike = (job for job in ready if _group(job) == _group(first))
-        return [first, *islice(alike, self.pool.together - 1)]
+        alike = (job for job in ready if _group(job) == _group(first) and not self._by_itself(job))
+        return list(islice(alike, self.pool.together))
+
+    def _by_itself(self, job: Job) -> bool:
+        return job in self.alone or job in self.deaths
 
     def _take(self, future: Future[dict[Job, Entry | None]]) -> None:
         jobs = self.running.pop(future, None)
         if jobs is None:  # its executor broke and it was taken back
             return
-        error = future.exception()
-        if isinstance(error, BrokenExecutor):
+        for job in jobs:
+            self.elsewhere.pop(job, None)
+        try:
+            found = future.result()
+        except BrokenExecutor as error:
             self._again(jobs, error)
-        elif error is not None:
-            if isinstance(error, KeyboardInterrupt):
-                raise error
-            self.failures |= dict.fromkeys(jobs, error)
+        except CancelledError:
+            lost = ConfigError("The executor gave its jobs up; is the scheduler still there?")
+            self.failures |= dict.fromkeys(jobs, lost)
+        except NeedMissingError as error:
+            self._need_again(jobs, error)
+        except Exception as error:
+            if len(jobs) == 1:
+                self.failures[jobs[0]] = error
+            else:  # one of them, perhaps: each by itself tells
+                self.alone |= set(jobs)
+                self.waiting = [*jobs, *self.waiting]
         else:
-            for job, entry in future.result().items():
+            for job, entry in found.items():
                 self._took(job, entry)
 
     def _took(self, job: Job, entry: Entry | None) -> None:
-        self.elsewhere.pop(job, None)
         if entry is None:
             self.elsewhere[job] = time.monotonic() + _POLL
             self.waiting.insert(0, job)
@@ -177,14 +213,29 @@ class _Sweep:
         self.running.clear()
         self.pool.restart()
         for job in lost:
-            self.attempts[job] = self.attempts.get(job, 1) + 1
-            if self.attempts[job] > ATTEMPTS:
+            self.elsewhere.pop(job, None)
+            self.deaths[job] = self.deaths.get(job, 0) + 1
+            if self.deaths[job] >= ATTEMPTS:
                 self.failures[job] = MechftError(
                     f"Its worker died {ATTEMPTS} times ({error}). Is there enough memory? Fewer --jobs "
                     "need less."
                 )
             else:
                 self.waiting.insert(0, job)
+
+    def _need_again(self, jobs: list[Job], error: NeedMissingError) -> None:
+        """Something that was done is gone: damaged, or removed by someone. It is done once more."""
+        missing = {
+            need: None
+            for job in jobs
+            for need in job.needs.values()
+            if need in self.done and self.store.find(need) is None
+        }
+        if not missing:
+            self.failures |= dict.fromkeys(jobs, error)
+        for need in missing:
+            del self.done[need]
+        self.waiting = [*missing, *(jobs if missing else []), *self.waiting]
 
     def _skip_hopeless(self) -> None:
         """Leave out what needs a job that could not be done, as a finding: it is not begun."""

@@ -1,8 +1,9 @@
 """The paper's claims about the PCFG setup, each a function of the tables with a rule fixed beforehand.
 
 Jain et al. (2024), Sec. 5 and App. E; PAPER.md numbers them. A claim is judged on means over seeds and, where
-it compares, on differences paired by seed; it is unclear where a run was too short (``quick``) or an
-interval spans the threshold.
+it compares, on differences paired by seed; it is unclear where a run was too short (``quick``), an interval
+reaches the threshold, or what it speaks of did not happen. Test strings without the correlation have two
+different answers, so that a right one tells which of the two was given.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mechft.experiments.checks import Check
-from mechft.experiments.pcfg.claims.behaviour import behaviour_claims, mixing_claims
+from mechft.experiments.pcfg.claims.bases import base_claims
+from mechft.experiments.pcfg.claims.behaviour import (
+    behaviour_claims,
+    indexer_claims,
+    mixing_claims,
+)
 from mechft.experiments.pcfg.claims.inside import (
     inhibitor_claims,
     jailbreak_claims,
@@ -23,6 +29,7 @@ from mechft.experiments.pcfg.result import StudyResult
 
 CLAIMS: dict[str, tuple[Callable[[StudyResult], list[Check]], ...]] = {
     "finetuning_final": (behaviour_claims,),
+    "indexer_final": (indexer_claims,),
     "pruning": (pruning_claims, inhibitor_claims),
     "probing": (probing_claims,),
     "reversal": (reversal_claims,),
@@ -34,7 +41,11 @@ CLAIMS: dict[str, tuple[Callable[[StudyResult], list[Check]], ...]] = {
 
 
 def study_checks(result: StudyResult) -> tuple[Check, ...]:
-    """Every claim that the result's tables bear on, with its verdict; in a quick run none is judged."""
+    """Every claim that the result's tables bear on, with its verdict.
+
+    None is judged in a quick run, nor where base models lack what fine-tuning is to hide.
+    """
+    bases = base_claims(result)
     checks = [
         check
         for table, claims in CLAIMS.items()
@@ -42,6 +53,6 @@ def study_checks(result: StudyResult) -> tuple[Check, ...]:
         for claim in claims
         for check in claim(result)
     ]
-    if result.config.quick:
-        return tuple(replace(check, holds=None) for check in checks)
-    return tuple(checks)
+    if result.config.quick or not all(check.holds for check in bases):
+        checks = [replace(check, holds=None) for check in checks]
+    return (*bases, *checks)

@@ -12,6 +12,15 @@ from mechft.statistics import Estimate, t_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
+GONE = 0.5
+"""O_PT at most, for a capability to look gone: what is not gone cannot come back."""
+
+RIGHT = 0.8
+"""Accuracy from which a question counts as learned."""
+
+_ONE_SEED = 0.05
+"""What stands in for an interval over seeds where there is one: rows alone blur an accuracy by 3 points."""
+
 
 def rows_of(frame: pd.DataFrame, **labels: Any) -> pd.DataFrame:
     """The rows with these labels."""
@@ -39,12 +48,13 @@ def paired(first: pd.Series[float], second: pd.Series[float]) -> Estimate | None
 
 
 def percent(value: Estimate | None) -> str:
-    """In words: "97.3%", with the interval where there are several seeds."""
+    """In words: "97.3%", with the interval and n where there are several seeds."""
     if value is None:
         return "none"
-    if value.n == 1 or value.low != value.low:
-        return f"{value.value:.1%}"
-    return f"{value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+    if value.n == 1:
+        return f"{value.value:.1%} (1 seed)"
+    low, high = max(0.0, value.low), min(1.0, value.high)
+    return f"{value.value:.1%} [{low:.1%}, {high:.1%}] ({value.n} seeds)"
 
 
 def points(value: Estimate | None) -> str:
@@ -52,9 +62,9 @@ def points(value: Estimate | None) -> str:
     if value is None:
         return "none"
     shown = f"{100 * value.value:+.1f}"
-    if value.n == 1 or value.low != value.low:
-        return shown
-    return f"{shown} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+    if value.n == 1:
+        return f"{shown} (1 seed)"
+    return f"{shown} [{100 * value.low:+.1f}, {100 * value.high:+.1f}] ({value.n} seeds)"
 
 
 def negative(value: Estimate | None) -> Estimate | None:
@@ -65,12 +75,23 @@ def negative(value: Estimate | None) -> Estimate | None:
 
 
 def above(value: Estimate | None, threshold: float) -> bool | None:
-    """Whether a mean is above a threshold: unclear if its interval spans it, or there is none."""
-    if value is None:
+    """Whether a mean over seeds is above a threshold.
+
+    Unclear if its interval reaches the threshold, or there is none; of one seed, if it is within 5 points.
+    """
+    if value is None or value.value != value.value:
         return None
-    if value.n > 1 and value.low < threshold < value.high:
+    low, high = value.low, value.high
+    if value.n == 1:
+        low, high = value.value - _ONE_SEED, value.value + _ONE_SEED
+    if low <= threshold <= high:
         return None
     return value.value > threshold
+
+
+def not_(value: bool | None) -> bool | None:
+    """The other verdict; unclear stays unclear."""
+    return None if value is None else not value
 
 
 def all_of(verdicts: Mapping[Any, bool | None] | list[bool | None]) -> bool | None:

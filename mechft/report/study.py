@@ -1,0 +1,187 @@
+"""The report of a PCFG study, from its tables alone: claims first, then a section a part."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechft.experiments.pcfg.config import SCALES, StudyScale
+from mechft.experiments.pcfg.result import RESULT_FILE, StudyResult
+from mechft.models import build
+from mechft.report.render import Section, checks_table, render, write_report
+from mechft.report.study_sections import part_sections
+from mechft.report.study_words import options
+from mechft.tasks import pcfg_config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEANINGS = {
+    "preset": "size of task and models",
+    "priors": "operand priors of the base models",
+    "correlations": "C_Tr",
+    "rates": "fine-tuning's learning rates",
+    "pretraining_steps": "steps of base models by prior; never_a is Scr.+FT's start",
+    "other_steps": "shorter pretrainings (lr-and-steps)",
+    "steps": "steps of every fine-tuning",
+    "reverse_steps": "steps of reFT and its controls",
+    "reverse_rates": "learning rates of reFT",
+    "reverse_starts": "rates of the fine-tuned models that reFT starts from",
+    "scratch_rate": "learning rate of Scr.",
+    "mixing_shares": "shares of pretraining data mixed in",
+    "looked_into": "C_Tr of the models that are pruned, probed and trained back",
+    "probed_rates": "rates of the models that are probed",
+    "rows": "strings of each final accuracy",
+    "evaluation_rows": "strings of each evaluation while training",
+    "prune_counts": "numbers of neurons removed",
+    "prune_rows": "strings of each accuracy of a pruning curve",
+    "random_draws": "random orders of neurons in the pruning control",
+    "probe_rows": "strings that probes are trained on",
+    "probe_test_rows": "strings that probes are scored on",
+}
+"""Fields of ``StudyScale`` in words."""
+
+
+def write_study_report(result: StudyResult, folder: Path | None = None) -> Path:
+    """Write report.html of a study and return its path.
+
+    Args:
+        result: What was measured, or read back by ``read_result``.
+        folder: Where to; made if missing. By default where the study's results are.
+    """
+    folder = result.config.results if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_report(folder / "report.html", study_report(result))
+
+
+def study_report(result: StudyResult) -> str:
+    """The HTML of a study's report; a section for every part that has tables."""
+    title = (type(result.config).__doc__ or result.config.name).strip().splitlines()[0]
+    return render(
+        title.rstrip("."),
+        _lead(result),
+        [_claims(result), _settings(result), *part_sections(result), _provenance(result)],
+    )
+
+
+def _lead(result: StudyResult) -> list[str]:
+    config, scale = result.config, result.scale
+    verdicts = Counter(check.verdict for check in result.checks)
+    seeds = len(config.seed_list)
+    paper = SCALES["paper"]
+    lead = [
+        "Small transformers are pretrained to answer questions about strings of a grammar, mostly "
+        "about <b>a</b> (O_PT) with a low operand prior, about a and b with a high one. They are then "
+        "fine-tuned to count <b>b</b> (O_FT) on strings where count(b) = count(a) + 1 holds with "
+        "probability C<sub>Tr</sub>, looked into, and trained back. This is the second setup of Jain "
+        "et al. (ICLR 2024).",
+        f"Preset <b>{html.escape(scale.preset)}</b>, <b>{seeds} seed{'s' * (seeds != 1)}</b> (each with "
+        f"base models of its own), {scale.steps:,} fine-tuning steps (the paper: {paper.steps:,}) at "
+        f"learning rates {_words(scale.rates)} (the paper: {_words(paper.rates)}), "
+        f"C<sub>Tr</sub> in {_words(scale.correlations)}.",
+        f"Of {len(result.checks)} claims <b>{verdicts['holds']} hold</b> here, "
+        f"<b>{verdicts['does not hold']} do not</b>, and <b>{verdicts['unclear']}</b> cannot be told.",
+    ]
+    if seeds == 1:
+        lead.append(
+            "One seed: intervals are over test strings. They say how precisely these models were "
+            "measured, and nothing about another training."
+        )
+    if config.quick:
+        lead.append(
+            "<span class='warning'>A --quick run: too few trainings and steps to conclude anything "
+            "from, so no claim is judged. It shows that everything runs.</span>"
+        )
+    if result.left_out:
+        runs = "; ".join(html.escape(words) for words in result.left_out)
+        lead.append(f"Left out, {len(result.left_out)} of the runs: {runs}.")
+    return lead
+
+
+def _claims(result: StudyResult) -> Section:
+    return Section(
+        "The paper's claims, and what was found",
+        [
+            "Each rule and threshold is fixed in the code, not chosen by a result. Numbers are means "
+            "over seeds; brackets are 95% Student t intervals over seeds, of differences paired by seed. "
+            "A claim is unclear where an interval reaches its threshold (with few seeds that is common), "
+            "where what it speaks of did not happen, or where the runs were too short to tell.",
+            checks_table(result.checks, "Claim")
+            if result.checks
+            else "The tables of this study bear on none of the claims.",
+        ],
+        data="claims.csv",
+    )
+
+
+def settings_table(result: StudyResult) -> pd.DataFrame:
+    """Where a study departs from the paper's settings.
+
+    Returns:
+        setting, meaning, here, paper: a row for every field of ``StudyScale`` that differs from preset
+        "paper", and for every size of task and model that the preset sets.
+    """
+    import pandas as pd
+
+    scale, paper = result.scale, SCALES["paper"]
+    rows = [
+        (field.name, MEANINGS[field.name], getattr(scale, field.name), getattr(paper, field.name))
+        for field in fields(StudyScale)
+    ]
+    task, theirs = (pcfg_config.PRESETS[x.preset] for x in (scale, paper))
+    rows += [
+        (name, "of the task", getattr(task, name), getattr(theirs, name))
+        for name in ("text_length", "counting_window", "occurrence", "pair_occurrence", "lookback")
+    ]
+    model, full = (build.PRESETS[x.preset] for x in (scale, paper))
+    rows += [(name, "of the models", value, full[name]) for name, value in model.items()]
+    return pd.DataFrame(
+        [(name, said, _words(ours), _words(its)) for name, said, ours, its in rows if ours != its],
+        columns=["setting", "meaning", "here", "paper"],
+    )
+
+
+def _words(value: Any) -> str:
+    """A setting as text: "L 0.001, M 0.0001"."""
+    if isinstance(value, tuple):
+        pairs = bool(value) and isinstance(value[0], tuple)
+        parts = [" ".join(map(_words, part)) if pairs else _words(part) for part in value]
+        return ", ".join(parts) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _settings(result: StudyResult) -> Section:
+    table = settings_table(result)
+    return Section(
+        "Settings: where this preset departs from the paper",
+        [
+            f"{len(table)} settings differ; all others are the paper's. Learning rates go by the "
+            "paper's names (L, M, S): the smaller presets take fewer steps at higher rates, which stay "
+            "a decade apart. What the paper leaves open was chosen the same for every preset."
+            if len(table)
+            else "No setting differs from the paper's, as far as the paper gives them.",
+            *([table.to_html(index=False, border=0, classes="words")] if len(table) else []),
+        ],
+    )
+
+
+def _provenance(result: StudyResult) -> Section:
+    config = result.config
+    versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
+    seeds = ", ".join(map(str, config.seed_list))
+    return Section(
+        "What was run, and how to run it again",
+        [
+            f"Reproduction {html.escape(config.name)}, preset {config.preset}, seeds {seeds}"
+            f"{', quick' if config.quick else ''}. Versions: {html.escape(versions)}. {RESULT_FILE} holds "
+            "all settings, the CSV files all numbers of this page.",
+            "The same command goes on where a run was interrupted, and takes runs from the store that "
+            "another reproduction has done; --out chooses the folder.",
+        ],
+        code=f"mechft reproduce {config.name}{options(result)}",
+    )
