@@ -86,7 +86,7 @@ class TracrResult:
             "base": {name: asdict(share) for name, share in self.base.items()},
             "against_paper": json.loads(self.grid.against_paper().to_json(orient="records")),
             "claims": [check.to_dict() for check in self.checks],
-            "config": {**asdict(self.config), "out": str(self.config.out)},
+            "config": {**asdict(self.config), "out": self.config.out.name},
             "scale": asdict(self.scale),
             "versions": package_versions(),
         }

@@ -53,7 +53,7 @@ def run_cells(
         None for a diverged training.
 
     Cost: a training of the Max-identifier of 10,000 steps takes about 2 minutes on one thread, one of the
-    Counter of 2,500 steps 4 to 5 with two at a time.
+    Counter 13 with two at a time.
     """
     missing = [cell for cell in cells if not (folder_of(config, cell) / ROW_FILE).exists()]
     jobs = min(config.jobs or os.cpu_count() or 1, len(missing))
