@@ -34,6 +34,7 @@ MEANINGS = {
     "mixing_shares": "shares of pretraining data mixed in",
     "looked_into": "C_Tr of the models that are pruned, probed and trained back",
     "probed_rates": "rates of the models that are probed",
+    "base_rows": "strings of each evaluation while base models are pretrained",
     "rows": "strings of each final accuracy",
     "evaluation_rows": "strings of each evaluation while training",
     "prune_counts": "numbers of neurons removed",

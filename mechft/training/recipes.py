@@ -33,6 +33,7 @@ def pretrain(
     learning_rate: float = 1e-3,
     batch_size: int = 96,
     seed: int = 0,
+    evaluation_size: int = EVALUATION_SIZE,
     directory: str | Path | None = None,
     name: str | None = None,
 ) -> Trained:
@@ -47,6 +48,7 @@ def pretrain(
         learning_rate: Peak rate. Paper: 1e-3.
         batch_size: Paper: 96.
         seed: Seed of weights, batches and evaluations.
+        evaluation_size: Rows of each evaluation during the run.
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         name: What tables call the model; "pcfg-PRESET-PRIOR" by default.
 
@@ -74,7 +76,7 @@ def pretrain(
         f"{family}({operand})": made.query(family, operand)
         for family, operand in _pretraining_queries(config)
     }
-    evaluations = evaluation_batches(queries, seed)
+    evaluations = evaluation_batches(queries, seed, evaluation_size)
     facts = {"recipe": "pretrain", "preset": preset, "prior": prior, "seed": seed}
     plan = Plan(start, made.pretraining(), train_config, evaluations, facts)
     return carry_out(plan, directory)

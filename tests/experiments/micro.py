@@ -40,6 +40,7 @@ def base(steps: int = 6, seed: int = 0, **task: Any) -> Job:
             "learning_rate": 1e-3,
             "batch_size": 32,
             "seed": seed,
+            "evaluation_rows": 20,
             "bundled": "",
         },
     )
@@ -94,6 +95,7 @@ SCALE = StudyScale(
     mixing_shares=(0.5,),
     looked_into=(1.0,),
     probed_rates=("M",),
+    base_rows=20,
     rows=20,
     evaluation_rows=10,
     prune_counts=(0, 5, 15),

@@ -20,7 +20,7 @@ class StudyConfig:
             given the same folder; each writes report.html and its tables to a folder of its own there.
         preset: Size of task and models: tiny for a laptop, small for a night, paper for a GPU.
         seeds: Seeds 0, 1, …: each pretrains its own base models.
-        quick: One seed and a few trainings of at most 60 steps: shows in minutes that everything runs,
+        quick: One seed and a few trainings of at most 40 steps: shows in minutes that everything runs,
             not what is true; no claim is judged.
         jobs: Runs at a time; 0 means one a core.
         threads: Threads of each run; 0 means its share of the cores.
@@ -238,6 +238,7 @@ class StudyScale:
         mixing_shares: Shares of pretraining data in fine-tuning batches.
         looked_into: C_Tr of the models that are pruned, probed and trained back.
         probed_rates: The rates of the fine-tuned models that are probed.
+        base_rows: Rows of each evaluation while base models are pretrained.
         rows: Rows of final accuracies.
         evaluation_rows: Rows of each evaluation while training.
         prune_counts: Numbers of neurons removed.
@@ -265,6 +266,7 @@ class StudyScale:
     mixing_shares: tuple[float, ...] = (0.5, 0.1, 0.001)
     looked_into: tuple[float, ...] = (0.0, 1.0)
     probed_rates: tuple[str, ...] = ("L", "M")
+    base_rows: int = 500
     rows: int = 1000
     evaluation_rows: int = 250
     prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 50, 100)
@@ -320,20 +322,21 @@ def scale_of(config: StudyConfig) -> StudyScale:
         priors=("low", "high"),
         correlations=(0.0, 1.0),
         rates=tuple(rate for rate in scale.rates if rate[0] != "S"),
-        pretraining_steps=tuple((prior, 60) for prior, _ in scale.pretraining_steps),
-        other_steps=(30,),
-        steps=20,
-        reverse_steps=20,
+        pretraining_steps=tuple((prior, 40) for prior, _ in scale.pretraining_steps),
+        other_steps=(20,),
+        steps=15,
+        reverse_steps=15,
         reverse_rates=("M",),
         reverse_starts=("L",),
         mixing_shares=(0.1,),
         looked_into=(1.0,),
         probed_rates=("M",),
-        rows=200,
-        evaluation_rows=50,
+        base_rows=30,
+        rows=100,
+        evaluation_rows=30,
         prune_counts=(0, 1, 5, 15),
         prune_rows=50,
         random_draws=1,
-        probe_rows=300,
-        probe_test_rows=100,
+        probe_rows=200,
+        probe_test_rows=60,
     )

@@ -47,6 +47,7 @@ def base_job(
         "learning_rate": 1e-3,
         "batch_size": BATCH_SIZE,
         "seed": seed,
+        "evaluation_rows": scale.base_rows,
         "data": data_digest(config),
     }
     bundled = bundled_for(settings)

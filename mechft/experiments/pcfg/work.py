@@ -56,6 +56,7 @@ def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
                 learning_rate=settings["learning_rate"],
                 batch_size=settings["batch_size"],
                 seed=settings["seed"],
+                evaluation_size=settings["evaluation_rows"],
                 directory=folder,
             )
         except TrainingDivergedError as error:
