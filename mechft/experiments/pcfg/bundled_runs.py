@@ -12,7 +12,11 @@ from typing import Any
 from mechft.models.build import preset
 from mechft.models.bundled import bundled_path, manifest
 
-_ZOO = {"learning_rate": 1e-3, "batch_size": 96, "evaluation_rows": 500}  # ``mechft zoo build`` has no others
+_ZOO = {
+    "learning_rate": 1e-3,
+    "batch_size": 96,
+    "evaluation_rows": 500,
+}  # ``mechft zoo build`` has no others
 
 
 def bundled_for(settings: Mapping[str, Any]) -> str:
