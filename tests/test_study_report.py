@@ -136,7 +136,7 @@ def test_the_summary_says_what_was_run_and_found(page: str) -> None:
     text = page
     lead = text[text.index("<h1>") : text.index("<nav")]
     for words in (
-        "Preset <b>tiny</b>, <b>2 seeds</b>", "20 fine-tuning steps", "Of 3 claims <b>1 hold</b>",
+        "Preset <b>tiny</b>, <b>2 seeds</b>", f"{scale_of(STUDIES['pcfg'](quick=True)).steps} fine-tuning steps", "Of 3 claims <b>1 hold</b>",
         "<b>1 do not</b>", "<b>1</b> cannot be told", "run 7: &lt;diverged&gt;",
     ):  # fmt: skip
         assert words in lead

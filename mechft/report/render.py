@@ -53,7 +53,7 @@ pre, code { background: #f4f4f4; font-size: .86rem; } pre { padding: .7rem; over
 details { margin: .4rem 0; } summary { cursor: pointer; color: #00558a; }
 .scroll { overflow: auto; max-height: 26rem; }
 .yes { color: #00664b; font-weight: 600; } .no { color: #b03a00; font-weight: 600; }
-.warning { background: #fff4e0; border-left: 4px solid #e69f00; padding: .6rem 1rem; }
+.warning { display: block; background: #fff4e0; border-left: 4px solid #e69f00; padding: .6rem 1rem; }
 """
 
 

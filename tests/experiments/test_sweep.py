@@ -183,7 +183,8 @@ def test_ctrl_c_saves_what_runs_beside_an_idle_worker(tmp_path: Path, whole_grou
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (tmp_path / "log").read_text() == "begun\nsaved\n"
-    assert errors.count(b"Traceback") <= 2 and b"KeyboardInterrupt" in errors
+    assert b"KeyboardInterrupt" in errors
+    assert b"Process SpawnProcess" not in errors, "an idle worker died of it"
 
 
 def test_what_another_process_does_is_waited_for(tmp_path: Path) -> None:

@@ -55,4 +55,6 @@ def study_checks(result: StudyResult) -> tuple[Check, ...]:
     ]
     if result.config.quick or not all(check.holds for check in bases):
         checks = [replace(check, holds=None) for check in checks]
+    if result.config.quick:
+        bases = [replace(check, holds=None) for check in bases]
     return (*bases, *checks)
