@@ -135,8 +135,9 @@ def test_a_study_without_tables_has_a_report(whole: StudyResult) -> None:
 def test_the_summary_says_what_was_run_and_found(page: str) -> None:
     text = page
     lead = text[text.index("<h1>") : text.index("<nav")]
+    steps = scale_of(STUDIES["pcfg"](quick=True)).steps
     for words in (
-        "Preset <b>tiny</b>, <b>2 seeds</b>", f"{scale_of(STUDIES['pcfg'](quick=True)).steps} fine-tuning steps", "Of 3 claims <b>1 hold</b>",
+        "Preset <b>tiny</b>, <b>2 seeds</b>", f"{steps} fine-tuning steps", "Of 3 claims <b>1 hold</b>",
         "<b>1 do not</b>", "<b>1</b> cannot be told", "run 7: &lt;diverged&gt;",
     ):  # fmt: skip
         assert words in lead
