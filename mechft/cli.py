@@ -31,7 +31,7 @@ class ZooList:
 class ReportConfig:
     """Write the report of a PCFG study anew from its tables (CSV); nothing is trained.
 
-    Example: mechft report examples/results/pcfg-tiny --out here
+    Example: mechft report study/main-tiny-3-seeds --out here
 
     Attributes:
         folder: Where mechft reproduce wrote results.json and the tables.
