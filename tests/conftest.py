@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,3 +118,8 @@ def make_any(
         return make_model(seed) if kind == "hooked" else make_bridge(kind, seed)
 
     return make
+
+
+def heed_ctrl_c() -> None:
+    """For ``preexec_fn``: a suite started in the background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -39,6 +39,7 @@ from mechft.randomness import generator
 from mechft.training.densify import COMPILED_NOISE
 from mechft.training.evaluation import accuracy
 from mechft.training.trained import load
+from tests.conftest import heed_ctrl_c
 
 SMALL = TracrScale(
     rates=("S", "VS"),
@@ -213,7 +214,9 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_a_killed_grid_leaves_no_worker_behind(tmp_path: Path, how: int) -> None:
     command = [sys.executable, "-m", "mechft.cli", "reproduce", "tracr-max", "--out"]
     command += [str(tmp_path / "run"), "--quick", "--steps", "20", "--jobs", "2"]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     begun = time.monotonic()
     while not list(tmp_path.glob("run/runs/*/checkpoint.safetensors")):
         assert process.poll() is None and time.monotonic() - begun < 120

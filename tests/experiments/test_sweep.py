@@ -30,6 +30,7 @@ from mechft.experiments.sweep.pools import (
     share_of_threads,
 )
 from mechft.experiments.sweep.sweep import SweepError, _weights, run_sweep
+from tests.conftest import heed_ctrl_c
 from tests.experiments.toy_work import COUNT_UP, DIE, FAIL, MANY, VANISH, add_job
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +175,11 @@ def test_ctrl_c_saves_what_runs_beside_an_idle_worker(tmp_path: Path, whole_grou
         f"Store('{tmp_path}/store'), LocalPool(2))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_ctrl_c,
     )
     while not (tmp_path / "log").exists():
         assert process.poll() is None

@@ -24,7 +24,7 @@ from mechft.experiments.sweep.workers import interruptible
 ATTEMPTS = 3
 """How often a job is begun whose worker dies; from the second time on by itself, to tell who is to blame."""
 
-_PATIENCE = 5.0  # seconds
+_PATIENCE = 2.0  # seconds
 _POLL = 1.0  # seconds between two looks at a job that another process is doing
 
 
