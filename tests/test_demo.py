@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ import pytest
 from mechft import cli
 from mechft.errors import OutputExistsError
 from mechft.experiments.run_folder import claim_folder
+from tests.pages import Resources
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +59,9 @@ def test_tables_are_tidy(folder: Path) -> None:
         assert len(pd.read_csv(folder / f"{name}.csv")) > 0
 
 
-class _Resources(HTMLParser):
-    """Collects what a page would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name in ("src", "srcset", "data") or (name == "href" and tag == "link"):
-                self.found.append(value or "")
-
-
 def test_report_is_self_contained(folder: Path) -> None:
     text = (folder / "report.html").read_text()
-    page = _Resources()
+    page = Resources()
     page.feed(text)
     assert [r for r in page.found if not r.startswith("data:")] == []
     body = text[text.index("<h1>") :]

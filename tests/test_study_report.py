@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from dataclasses import fields, replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from mechft.report.study import MEANINGS, settings_table, study_report, write_st
 from mechft.report.study_sections import part_sections
 from mechft.report.study_tables import revival_table, table5_table
 from mechft.statistics import proportion
+from tests.pages import Resources
 
 QUESTIONS = ("acc_pt_cte0", "acc_pt_cte1", "acc_ft_cte0", "acc_ft_cte1")
 CHECKS = (
@@ -254,21 +254,8 @@ def test_a_median_of_runs_that_did_not_get_there_is_over_their_steps() -> None:
     assert revival_table(found[:1]).iloc[0]["median step"] == "10"
 
 
-class _Resources(HTMLParser):
-    """Collects what a page would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name in ("src", "srcset", "data") or (name == "href" and tag == "link"):
-                self.found.append(value or "")
-
-
 def test_the_report_opens_offline(page: str) -> None:
-    resources = _Resources()
+    resources = Resources()
     resources.feed(page)
     assert [r for r in resources.found if not r.startswith("data:")] == []
     body = page[page.index("<h1>") :]

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from mechft.errors import TrainingDivergedError, require
+from mechft.experiments.store.making import torch_threads
 from mechft.experiments.tracr_cells import Cell, contrast_of, folder_of, plan_of
 from mechft.experiments.tracr_config import TracrConfig, TracrScale
 from mechft.models.build import clone
@@ -71,13 +72,9 @@ def run_cells(
 def _in_this_process(
     config: TracrConfig, scale: TracrScale, cells: Sequence[Cell], jobs: int
 ) -> Iterator[str]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the bits of a training depend on it, and a worker has one
-    try:
+    with torch_threads(1):  # as many as a worker has
         for cell in cells:
             yield _run_cell(config, scale, cell)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _over_processes(

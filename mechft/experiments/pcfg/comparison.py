@@ -58,30 +58,22 @@ def rank_correlation(
         The correlation and the interval's ends; NaN where all cells of a side are equal. Resamples in
         which that happens are left out.
     """
-    one, other = (torch.tensor(x.to_numpy(dtype="float64")) for x in (first, second))
     random = generator(seed, "rank correlation")
     found = []
     for _ in range(draws):
-        rows = torch.randint(len(one), (len(one),), generator=random)
-        value = _spearman(one[rows], other[rows])
+        rows = torch.randint(len(first), (len(first),), generator=random).numpy()
+        value = _spearman(first.iloc[rows], second.iloc[rows])
         if value == value:
             found.append(value)
     found.sort()
     if not found:
         return float("nan"), float("nan"), float("nan")
     last = len(found) - 1
-    return _spearman(one, other), found[round(0.025 * last)], found[round(0.975 * last)]
+    return _spearman(first, second), found[round(0.025 * last)], found[round(0.975 * last)]
 
 
-def _spearman(one: torch.Tensor, other: torch.Tensor) -> float:
-    ranks = torch.stack([_ranks(one), _ranks(other)])
-    ranks = ranks - ranks.mean(1, keepdim=True)
-    scale = float(ranks.norm(dim=1).prod())
-    return float(ranks[0] @ ranks[1]) / scale if scale else float("nan")
-
-
-def _ranks(values: torch.Tensor) -> torch.Tensor:
-    """Ranks from 0, ties sharing their mean."""
-    below = (values[:, None] > values[None]).sum(1).double()
-    same = (values[:, None] == values[None]).sum(1).double()
-    return below + (same - 1) / 2
+def _spearman(first: pd.Series[float], second: pd.Series[float]) -> float:
+    one, other = first.rank().to_numpy(), second.rank().to_numpy()
+    one, other = one - one.mean(), other - other.mean()
+    scale = float((one @ one) * (other @ other)) ** 0.5
+    return float(one @ other) / scale if scale else float("nan")

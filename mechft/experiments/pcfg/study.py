@@ -43,12 +43,9 @@ def run_study(config: StudyConfig, pool: Pool | None = None) -> StudyResult:
     store = Store(config.store)
     pieces = pieces_of(config.parts, scale, config.seed_list)
     ordered = in_order(piece.job for piece in pieces)
-    missing = [job for job in ordered if store.find(job) is None]
-    print(
-        f"{config.name}: {len(ordered)} runs, {len(ordered) - len(missing)} of them done already."
-    )
     done = {job: entry for job in ordered if (entry := store.find(job)) is not None}
-    if missing:
+    print(f"{config.name}: {len(ordered)} runs, {len(done)} of them done already.")
+    if len(done) < len(ordered):
         made = pool or make_pool(
             config.executor, config.jobs, config.threads, config.scheduler, config.ensemble
         )

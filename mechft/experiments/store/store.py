@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from mechft.experiments.store.entry import (
     read_entry,
 )
 from mechft.experiments.store.job import Job, NeedMissingError, WorkFailedError
+from mechft.experiments.store.making import how_made, torch_threads
 
 STORE_FILE = "store.json"
 _FORMAT = {"mechft store": 1}
@@ -157,9 +157,7 @@ class Store:
             found: dict[Job, Entry | None] = dict.fromkeys(jobs)
             found |= {job: self._found_or_aside(job) for job in held}
             for job in held:  # what was begun alone goes on alone
-                if found[job] is None and any(
-                    (self._work(job) / name).exists() for name in SCRATCH
-                ):
+                if found[job] is None and self._begun(job):
                     found[job] = self._do(job, threads)
             if todo := [job for job in held if found[job] is None]:
                 found |= self._do_together(todo, threads)
@@ -168,9 +166,9 @@ class Store:
     def _do_together(self, jobs: list[Job], threads: int | None) -> dict[Job, Entry]:
         parts = [(job.settings, self._needs(job), self._fresh_work(job)) for job in jobs]
         began = time.monotonic()
-        with _torch_threads(threads):
+        with torch_threads(threads):
             failed = jobs[0].kind.function_together()(parts)
-            made = _how_made((time.monotonic() - began) / len(jobs))
+            made = how_made((time.monotonic() - began) / len(jobs))
         made["together with"] = len(jobs) - 1
         return {
             job: self._finish(job, reason, made) for job, reason in zip(jobs, failed, strict=True)
@@ -229,26 +227,30 @@ class Store:
             return self._finish(job)
         needs = self._needs(job)
         began = time.monotonic()
-        with _torch_threads(threads):
+        with torch_threads(threads):
             try:
                 failed = _try(job, needs, self._fresh_work(job))
             except (CheckpointError, OutputExistsError) as error:
                 # What an earlier attempt left is of no use: damaged, or of code that did it otherwise.
-                if not any((self._work(job) / name).exists() for name in SCRATCH):
+                if not self._begun(job):
                     raise
                 self._put_aside(self._work(job), job, str(error))
                 failed = _try(job, needs, self._fresh_work(job))
-            made = _how_made(time.monotonic() - began)
+            made = how_made(time.monotonic() - began)
         return self._finish(job, failed, made)
 
     def _work(self, job: Job) -> Path:
         """Where a job is done."""
         return self.root / "work" / job.key
 
+    def _begun(self, job: Job) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self._work(job) / name).exists() for name in SCRATCH)
+
     def _fresh_work(self, job: Job) -> Path:
         """The folder to do a job in: emptied, unless there is a checkpoint to go on from."""
         folder = self._work(job)
-        if not any((folder / name).exists() for name in SCRATCH):
+        if not self._begun(job):
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -334,30 +336,6 @@ class Store:
             yield True
         finally:
             lock.release()
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    if threads is not None and threads != before:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
-
-
-def _how_made(seconds: float) -> dict[str, Any]:
-    import torch
-
-    from mechft.training.trained import package_versions
-
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    threads = torch.get_num_threads()
-    return {"time": now, "seconds": seconds, "threads": threads, "versions": package_versions()}
 
 
 def _try(job: Job, needs: dict[str, Path], folder: Path) -> str | None:
