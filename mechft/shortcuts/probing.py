@@ -14,16 +14,26 @@ from mechft.analysis.probes.controls import Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, Optimizer
 from mechft.randomness import generator
 from mechft.shortcuts.common import behaviour, joined, together
-from mechft.tasks.batch import TokenBatch
+from mechft.tasks.balanced import Balanced
+from mechft.tasks.batch import Source, TokenBatch
 from mechft.tasks.contrast import Contrast
 from mechft.training.trained import Trained
 
 
 def _rows(
-    trained: Trained, contrast: Contrast, operand: str, seed: int, *path: str, **sizes: int
+    trained: Trained,
+    contrast: Contrast,
+    operand: str,
+    seed: int,
+    *path: str,
+    balanced: bool = False,
+    **sizes: int,
 ) -> list[TokenBatch]:
     """Plain strings asked for an operand: a batch of each size, each from a stream of its own."""
-    query = trained.task.query(contrast.family, operand)
+    query: Source = trained.task.query(contrast.family, operand)
+    if balanced:
+        both = (contrast.pretraining_operand, contrast.finetuning_operand)
+        query = Balanced(query, [f"{contrast.family}({name})" for name in both])
     return [
         query.sample(size, generator(seed, *path, operand, part)) for part, size in sizes.items()
     ]
@@ -40,12 +50,15 @@ def probe(
     optimizer: Optimizer = "lbfgs",
     controls: Sequence[Control] = (),
     control_type: TypeOf | None = None,
+    balanced: bool = False,
     seed: int = 0,
 ) -> probing.ProbeResult:
     """Is r(x, O) linearly readable, block by block, when the model is asked for O?
 
     Plain strings, as in the paper (App. D); by default O_PT and O_FT in turn. Name controls
-    ("random_model", "shuffled_labels", "permuted_labels") to have their probes beside.
+    ("random_model", "shuffled_labels", "permuted_labels") to have their probes beside. In plain strings one
+    operand's answer says much about the other's; ``balanced`` ones are spread evenly over the pairs of
+    both (``mechft.tasks.balanced``), so that a probe cannot read O_PT off O_FT.
 
     Cost: about 10 s a model at tiny on 2 cores, nearly all of it forwards.
     """
@@ -54,8 +67,9 @@ def probe(
     results = []
     for operand in chosen:
         train, test = _rows(
-            models[0], contrast, operand, seed, "probe", train=train_size, test=test_size
-        )
+            models[0], contrast, operand, seed, "probe",
+            balanced=balanced, train=train_size, test=test_size,
+        )  # fmt: skip
         results.append(
             probing.probe(
                 named, train, test, f"{contrast.family}({operand})",

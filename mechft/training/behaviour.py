@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from mechft.errors import require
 from mechft.randomness import generator
+from mechft.tasks.balanced import Balanced
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.correlation import Correlation
@@ -16,7 +17,7 @@ EVALUATION_SIZE = 500  # rows of each evaluation while training: intervals of at
 
 
 def behaviour_queries(
-    task: Task, contrast: Contrast, *, randomised: bool = False, distinct: bool = False
+    task: Task, contrast: Contrast, *, randomised: bool = False, balanced: bool = False
 ) -> dict[str, Source]:
     """The four questions of the paper's tables: O_PT and O_FT at C_Te = 0 and 1.
 
@@ -24,7 +25,8 @@ def behaviour_queries(
         task: What is asked.
         contrast: Family, operands and offset.
         randomised: Whether to watch what randFT teaches, too (App. E.4).
-        distinct: Whether strings at C_Te = 0 must have different answers for the two operands.
+        balanced: Whether strings are spread evenly over the pairs of the operands' answers, which at
+            C_Te = 0 must differ (``Balanced``, ``Correlation.distinct``): what is common then answers little.
 
     Returns:
         "acc_pt_cte0", "acc_pt_cte1", "acc_ft_cte0", "acc_ft_cte1"; for a family in which no
@@ -36,22 +38,34 @@ def behaviour_queries(
 
     Raises:
         UnknownNameError: If the task has no such family or operand.
-        ConfigError: If ``randomised`` and the task cannot give one operand's answer for another.
+        ConfigError: If ``balanced`` is asked for and no correlation can be planted; if ``randomised`` and the
+            task cannot give one operand's answer for another.
     """
     operands = {"pt": contrast.pretraining_operand, "ft": contrast.finetuning_operand}
     able = task.can_correlate(contrast.family)
+    require(
+        able or not balanced,
+        "Test strings are balanced over both operands' answers, which takes a family in which a correlation "
+        f"can be planted; {contrast.family} is none. Use balanced=False.",
+    )
+
+    def correlation(test: int) -> Correlation:
+        return contrast.correlation(test, distinct=balanced)
+
     found: dict[str, Source] = {}
     for which, operand in operands.items():
         if not able:
             found[f"acc_{which}_plain"] = task.query(contrast.family, operand)
             continue
         for test in (0, 1):
-            correlation = contrast.correlation(test, distinct=distinct)
-            found[f"acc_{which}_cte{test}"] = task.query(contrast.family, operand, correlation)
+            query = task.query(contrast.family, operand, correlation(test))
+            found[f"acc_{which}_cte{test}"] = query
     if randomised:
-        without = contrast.correlation(0, distinct=distinct) if able else None
-        found["acc_randomised"] = randomised_query(task, contrast, without)
-    return found
+        found["acc_randomised"] = randomised_query(task, contrast, correlation(0) if able else None)
+    if not balanced:
+        return found
+    both = [f"{contrast.family}({operand})" for operand in operands.values()]
+    return {name: Balanced(query, both) for name, query in found.items()}
 
 
 def randomised_query(task: Task, contrast: Contrast, correlation: Correlation | None) -> Source:

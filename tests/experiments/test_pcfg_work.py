@@ -71,7 +71,7 @@ def test_what_each_leaves(done: dict[str, Entry]) -> None:
 
 def test_final_is_what_the_model_answers(done: dict[str, Entry]) -> None:
     trained = load(done["tuned"].folder)
-    queries = behaviour_queries(trained.task, Contrast(), distinct=True)
+    queries = behaviour_queries(trained.task, Contrast(), balanced=True)
     batches = evaluation_batches(queries, 1000, 30)
     found = done["tuned"].frame("final").set_index("evaluation")
     assert set(found.index) == set(batches)

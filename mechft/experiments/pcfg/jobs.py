@@ -19,6 +19,7 @@ from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg import PCFGTask
 from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.tasks.pcfg_config import preset as task_preset
+from mechft.training.behaviour import behaviour_queries
 
 COUNTER = Contrast("C", "a", "b", 1)
 INDEXER = Contrast("I", "a", "b", 1)
@@ -61,11 +62,11 @@ def data_digest(config: PCFGConfig) -> str:
     """A few rows of every kind the study draws, as a word: code that draws others gives other keys."""
     task = PCFGTask(config)
     sources: list[Source] = [task.pretraining()]
-    sources += [
-        task.query(contrast.family, operand, contrast.correlation(0.5, distinct=True))
-        for contrast in (COUNTER, INDEXER)
-        for operand in (contrast.pretraining_operand, contrast.finetuning_operand)
-    ]
+    for contrast in (COUNTER, INDEXER):
+        sources.append(
+            task.query(contrast.family, contrast.finetuning_operand, contrast.correlation(0.5))
+        )
+        sources += behaviour_queries(task, contrast, balanced=True).values()
     drawn = [source.sample(8, generator(0, "data version")).digest() for source in sources]
     return hashlib.sha256(" ".join(drawn).encode()).hexdigest()[:12]
 

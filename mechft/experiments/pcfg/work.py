@@ -99,12 +99,12 @@ def _finetuning(settings: Settings, needs: Needs) -> Plan:
 
 
 def _tests(task: Task, settings: Settings) -> dict[str, Source]:
-    """What is asked to measure a model: at C_Te = 0 the two operands' answers differ (``Correlation``)."""
+    """What is asked to measure a model, on strings from which neither operand's answer can be guessed."""
     return behaviour_queries(
         task,
         Contrast(**settings["contrast"]),
         randomised=settings.get("randomised", False),
-        distinct=True,
+        balanced=True,
     )
 
 
@@ -224,6 +224,7 @@ def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
         contrast=contrast,
         train_size=settings["train_size"],
         test_size=settings["test_size"],
+        balanced=True,
         seed=settings["seed"],
     )
     _write(found.frame, folder / "probes.csv")
@@ -243,8 +244,9 @@ def ask_work(settings: Settings, needs: Needs, folder: Path) -> None:
     for token in (contrast.family, *model.task.config.jailbreak_families):
         asked = Contrast(**{**asdict(contrast), "family": token})
         operand = asked.pretraining_operand
-        query = model.task.query(token, operand, asked.correlation(0.0, distinct=True))
-        batch = query.sample(settings["test_size"], generator(settings["seed"], "ask", token))
+        batch = behaviour_queries(model.task, asked, balanced=True)["acc_pt_cte0"].sample(
+            settings["test_size"], generator(settings["seed"], "ask", token)
+        )
         answers = predictions(model, batch).cpu()
         zero = model.task.vocabulary.id("0")
         wrapped = answers == zero + batch.labels[f"{token}({operand})"] + asked.offset
@@ -262,6 +264,7 @@ def ask_work(settings: Settings, needs: Needs, folder: Path) -> None:
             contrast=asked,
             train_size=settings["train_size"],
             test_size=settings["test_size"],
+            balanced=True,
             seed=settings["seed"],
         )
         probes.append(found.frame.assign(token=token))
