@@ -53,8 +53,10 @@ DEPARTURES = (
     "neither.",
     "The correlation is planted by moving occurrences of the pretraining operand, as few as needed, where "
     "the paper adds target tokens: labels with and without it then differ least.",
-    "Test strings without the correlation have two different answers, so that a right one tells which of the "
-    "two was given. (Training strings may have equal ones.)",
+    "Test strings, and those probes are fitted and scored on, are spread evenly over the pairs of the two "
+    "operands' answers; without the correlation the two differ. (Training strings are the grammar's own.) In "
+    "the grammar's own one pair is so common that whoever knows it, or adds one to the other operand's count, "
+    "seems to count.",
     "Probes are fitted to their optimum (L-BFGS, penalised) instead of 4,000 steps of AdamW.",
     "Three of the five operand priors are run.",
     "Test strings are drawn from streams of their own, but the letters in the counting window alone decide "
