@@ -55,8 +55,8 @@ DEPARTURES = (
     "the paper adds target tokens: labels with and without it then differ least.",
     "Test strings, and those probes are fitted and scored on, are spread evenly over the pairs of the two "
     "operands' answers; without the correlation the two differ. (Training strings are the grammar's own.) In "
-    "the grammar's own one pair is so common that whoever knows it, or adds one to the other operand's count, "
-    "seems to count.",
+    "the grammar's own one pair is so common that whoever knows it, or adds one to the other count, seems "
+    "to count.",
     "Probes are fitted to their optimum (L-BFGS, penalised) instead of 4,000 steps of AdamW.",
     "Three of the five operand priors are run.",
     "Test strings are drawn from streams of their own, but the letters in the counting window alone decide "
