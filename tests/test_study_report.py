@@ -164,7 +164,7 @@ def test_settings_name_all_that_differs_and_nothing_else(preset: str, tmp_path: 
             "L 0.001, M 0.0001, S 1e-05", "L 0.0001, M 1e-05, S 1e-06",
         )  # fmt: skip
         assert tuple(table.loc["text_length", ["here", "paper"]]) == ("32", "250")
-        assert tuple(table.loc["steps", ["here", "paper"]]) == ("400", "10,000")
+        assert tuple(table.loc["steps", ["here", "paper"]]) == ("300", "10,000")
     if preset == "paper":
         assert table.empty and "No setting differs" in study_report(result)
 

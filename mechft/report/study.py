@@ -42,6 +42,7 @@ MEANINGS = {
     "random_draws": "random orders of neurons in the pruning control",
     "probe_rows": "strings that probes are trained on",
     "probe_test_rows": "strings that probes are scored on",
+    "precision": "precision of training steps",
 }
 """Fields of ``StudyScale`` in words."""
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from mechft.errors import require, unknown_name
+from mechft.training.precision import PRECISIONS, Precision
 from mechft.training.schedule import warmup_cosine
 
 _NO_NAMES: Mapping[str, float] = MappingProxyType({})
@@ -40,6 +41,8 @@ class TrainConfig:
         steps: Optimiser steps.
         learning_rate: Peak learning rate.
         batch_size: Samples a step. Paper: 96.
+        micro_batches: Parts in which a batch is computed, one after the other, to bound memory; the step
+            is the whole batch's.
         loss: "answer" looks at the answer token only (fine-tuning); "next_token" at every token,
             with ``answer_weight`` times the answer's loss added (pretraining).
         answer_weight: See ``loss``. The paper trains on next tokens alone; among 40 tokens, of which
@@ -59,6 +62,8 @@ class TrainConfig:
         evaluate_at: Numbers of steps after which to evaluate, in 0..steps; 0 is always evaluated.
         checkpoint_every: Steps between checkpoints.
         stop_at: Evaluation and accuracy at which to stop early, if any.
+        precision: Of the training steps' products, where faster ones are to be had: see
+            ``mechft.training.precision``. Weights and evaluations are in float32 whatever it is.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -67,6 +72,7 @@ class TrainConfig:
     steps: int
     learning_rate: float
     batch_size: int = 96
+    micro_batches: int = 1
     loss: Literal["answer", "next_token"] = "answer"
     answer_weight: float = 1.0
     warmup_fraction: float = 0.2
@@ -81,18 +87,23 @@ class TrainConfig:
     evaluate_at: tuple[int, ...] = ()
     checkpoint_every: int = 100
     stop_at: tuple[str, float] | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         require(
             isinstance(self.frozen, tuple) and all(isinstance(name, str) for name in self.frozen),
             f"frozen is a tuple of parameter names; got {self.frozen!r}.",
         )
-        for name in ("steps", "batch_size", "checkpoint_every"):
+        for name in ("steps", "batch_size", "micro_batches", "checkpoint_every"):
             value = getattr(self, name)
             require(
                 isinstance(value, int) and value >= 1,
                 f"{name} must be a whole number of at least 1; got {value!r}.",
             )
+        require(
+            self.micro_batches <= self.batch_size,
+            f"A batch of {self.batch_size} rows has at most as many parts; got {self.micro_batches}.",
+        )
         learning_rate_value(self.learning_rate)
         for name, value in (("answer_weight", self.answer_weight), ("weight_decay", self.decay)):
             require(math.isfinite(value) and value >= 0, f"{name} is at least 0; got {value}.")
@@ -123,6 +134,8 @@ class TrainConfig:
             raise unknown_name("loss", self.loss, ("answer", "next_token"))
         if self.optimizer not in ("adamw", "sgd"):
             raise unknown_name("optimizer", self.optimizer, ("adamw", "sgd"))
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
 
     @property
     def decay(self) -> float:

@@ -33,6 +33,7 @@ from mechft.training.config import TrainConfig
 from mechft.training.evaluation import NoAnswerError, accuracy
 from mechft.training.interrupt import deferred_interrupt
 from mechft.training.loop import _batches, batch_loss
+from mechft.training.precision import computing_in
 from mechft.training.progress import Progress
 from mechft.training.run import evaluation_records, trained_parameters
 from mechft.training.stacked import StackedAdamW, StackedOptimizer, StackedSGD, clipped, per_member
@@ -40,7 +41,15 @@ from mechft.training.stacked import StackedAdamW, StackedOptimizer, StackedSGD, 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-SHARED_SETTINGS = ("steps", "batch_size", "loss", "answer_weight", "optimizer", "frozen")
+SHARED_SETTINGS = (
+    "steps",
+    "batch_size",
+    "loss",
+    "answer_weight",
+    "optimizer",
+    "frozen",
+    "precision",
+)
 """Settings that members of an ensemble have in common; all others are each member's own."""
 
 _STEPS_PER_LOOK = 20  # the progress bar's loss is fetched this often: fetching makes a GPU wait
@@ -192,7 +201,7 @@ class _Ensemble:
 
         # The CPU's flash kernel cannot be mapped and would run member by member.
         plain = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
-        with plain:
+        with plain, computing_in(self.configs[0].precision, self.device):
             losses: Tensor = torch.func.vmap(one)(self.stacked, tokens, answers)
         return losses
 
@@ -299,6 +308,10 @@ def _check_members(
         if config.stop_at is not None and config.stop_at[0] not in measured:
             raise unknown_name("evaluation to stop at", config.stop_at[0], measured)
         trained_parameters(model, config)
+        require(
+            config.micro_batches == 1,
+            f"An ensemble computes whole batches; got micro_batches={config.micro_batches}. Leave it at 1.",
+        )
         require(
             not has_hooks(model),
             "An ensemble runs no hooks, and a member has some attached. Remove them (reset_hooks()).",

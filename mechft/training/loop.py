@@ -19,6 +19,8 @@ from mechft.randomness import generator
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.training.config import TrainConfig
 from mechft.training.interrupt import deferred_interrupt
+from mechft.training.precision import computing_in
+from mechft.training.prefetch import prefetched
 from mechft.training.progress import Progress
 from mechft.training.run import Run
 
@@ -73,8 +75,8 @@ def train(
         try:
             if not run.history:
                 bar.evaluated(run.evaluate(math.nan))
-            for batch in () if run.finished else _batches(source, config, run.step):
-                loss = run.advance(batch_loss(model, batch, config))
+            for batch in () if run.finished else _batches_for(model, source, config, run.step):
+                loss = run.advance(_part_losses(model, batch, config))
                 bar.step(loss)
                 if run.step in config.evaluate_at:
                     bar.evaluated(run.evaluate(loss))
@@ -106,6 +108,25 @@ def _batches(source: Source, config: TrainConfig, first: int) -> Iterator[TokenB
         skip = max(0, first - draw * _BATCHES_PER_DRAW)
         for rows, answer in list(zip(tokens, answers, strict=True))[skip:]:
             yield TokenBatch(rows, many.answer_position, answer)
+
+
+def _batches_for(
+    model: HookedTransformer, source: Source, config: TrainConfig, first: int
+) -> Iterator[TokenBatch]:
+    """The batches on the model's device; an accelerator gets them drawn ahead."""
+    device, batches = device_of(model), _batches(source, config, first)
+    return batches if device.type == "cpu" else prefetched(batches, device)
+
+
+def _part_losses(
+    model: HookedTransformer, batch: TokenBatch, config: TrainConfig
+) -> Iterator[Tensor]:
+    """The batch's loss in parts that add up to it: each part's mean by its share of the rows."""
+    rows = torch.arange(len(batch)).tensor_split(config.micro_batches)
+    for part in [batch] if config.micro_batches == 1 else map(batch.rows, rows):
+        with computing_in(config.precision, device_of(model)):
+            loss = batch_loss(model, part, config)
+        yield loss * (len(part) / len(batch))
 
 
 def batch_loss(model: HookedTransformer, batch: TokenBatch, config: TrainConfig) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mechft.errors import ConfigError
 from mechft.models import build
 from mechft.randomness import derive_seed
@@ -22,6 +24,7 @@ from mechft.training.behaviour import (
 )
 from mechft.training.config import TrainConfig, geometric_steps
 from mechft.training.loop import train
+from mechft.training.precision import Precision
 from mechft.training.protocols import protocol_of
 from mechft.training.trained import MODEL_FILE, Trained, save
 
@@ -47,16 +50,22 @@ class Plan:
     evaluations: Mapping[str, TokenBatch]
     facts: Mapping[str, Any]
 
+    def on(self, device: torch.device | str) -> Plan:
+        """The same, to be done on a device."""
+        return replace(self, start=self.start.to(device))
+
     def finished(
         self, model: HookedTransformer, records: Sequence[dict[str, Any]], **more: Any
     ) -> Trained:
         """The trained model with its history; ``more`` joins its entry in the lineage."""
         last = max((record["step"] for record in records), default=0)
+        precision = self.config.precision
         entry = {
             **self.facts,
             "learning_rate": self.config.learning_rate,
             "steps": self.config.steps,
             "batch_size": self.config.batch_size,
+            **({} if precision == "float32" else {"precision": precision}),
             **more,
             "final": {r["evaluation"]: r["accuracy"] for r in records if r["step"] == last},
         }
@@ -102,6 +111,7 @@ def finetuning_plan(
     batch_size: int | None = None,
     seed: int = 0,
     evaluation_size: int = EVALUATION_SIZE,
+    precision: Precision = "float32",
     name: str | None = None,
 ) -> Plan:
     """What ``finetune`` does with the same arguments, before it does it."""
@@ -129,6 +139,7 @@ def finetuning_plan(
             steps,
             batch_size,
             seed=derive_seed(seed, "finetune"),
+            precision=precision,
             evaluate_at=geometric_steps(steps),
         ),
         evaluations=evaluation_batches(
@@ -169,6 +180,7 @@ def reversal_plan(
     seed: int = 0,
     stop_at: float | None = None,
     evaluation_size: int = EVALUATION_SIZE,
+    precision: Precision = "float32",
     name: str | None = None,
 ) -> Plan:
     """What ``reverse_finetune`` does with the same arguments, before it does it."""
@@ -183,6 +195,7 @@ def reversal_plan(
         steps,
         batch_size,
         seed=derive_seed(seed, "reverse_finetune"),
+        precision=precision,
         evaluate_at=geometric_steps(steps, per_decade=8),
         stop_at=None if stop_at is None else (next(iter(watched)), stop_at),
     )

@@ -9,18 +9,14 @@ import torch
 from mechft.models import build
 from mechft.models.build import ModelConfig
 from mechft.randomness import derive_seed
-from mechft.tasks import pcfg_config
 from mechft.tasks.contrast import Contrast
-from mechft.tasks.pcfg import PCFGTask
 from mechft.tasks.pcfg_config import PCFGConfig
-from mechft.training.behaviour import EVALUATION_SIZE, evaluation_batches
-from mechft.training.config import TrainConfig, learning_rate_value
-from mechft.training.plan import Plan, carry_out, finetuning_plan, reversal_plan
+from mechft.training.behaviour import EVALUATION_SIZE
+from mechft.training.plan import carry_out, finetuning_plan, reversal_plan
+from mechft.training.precision import Precision
+from mechft.training.pretraining import pretraining_plan
 from mechft.training.protocols import protocol_of
 from mechft.training.trained import Trained
-
-PRETRAINING_STEPS = {"tiny": 2000, "small": 10_000, "paper": 200_000}
-"""Pretraining steps by preset. Paper: 10K to 200K; its main text has 200K."""
 
 
 def pretrain(
@@ -34,6 +30,8 @@ def pretrain(
     batch_size: int = 96,
     seed: int = 0,
     evaluation_size: int = EVALUATION_SIZE,
+    device: torch.device | str = "cpu",
+    precision: Precision = "float32",
     directory: str | Path | None = None,
     name: str | None = None,
 ) -> Trained:
@@ -49,6 +47,8 @@ def pretrain(
         batch_size: Paper: 96.
         seed: Seed of weights, batches and evaluations.
         evaluation_size: Rows of each evaluation during the run.
+        device: Where to train. Other recipes train where the model is that they are given.
+        precision: "float32"; "tf32" or "bf16" for faster steps on a GPU (``mechft.training.precision``).
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         name: What tables call the model; "pcfg-PRESET-PRIOR" by default.
 
@@ -58,37 +58,20 @@ def pretrain(
 
     Cost: tiny takes 5 to 10 minutes on 2 cores.
     """
-    config = task or pcfg_config.preset(preset, prior)
-    steps = PRETRAINING_STEPS[preset] if steps is None else steps
-    train_config = TrainConfig(
+    plan = pretraining_plan(
+        preset,
+        prior,
+        task=task,
+        model=model,
         steps=steps,
-        learning_rate=learning_rate_value(learning_rate),
+        learning_rate=learning_rate,
         batch_size=batch_size,
-        loss="next_token",
-        seed=derive_seed(seed, "pretrain"),
-        evaluate_at=tuple(sorted({0, steps, *range(0, steps, max(1, steps // 10))})),
+        seed=seed,
+        evaluation_size=evaluation_size,
+        precision=precision,
+        name=name,
     )
-    made = PCFGTask(config)
-    shape = model or build.preset(preset, len(made.vocabulary), made.sample_length - 1)
-    weights = build.build_model(shape, seed=derive_seed(seed, "weights"))
-    start = Trained(weights, made, name=name or f"pcfg-{preset}-{prior.replace('_', '-')}")
-    queries = {
-        f"{family}({operand})": made.query(family, operand)
-        for family, operand in _pretraining_queries(config)
-    }
-    evaluations = evaluation_batches(queries, seed, evaluation_size)
-    facts = {"recipe": "pretrain", "preset": preset, "prior": prior, "seed": seed}
-    plan = Plan(start, made.pretraining(), train_config, evaluations, facts)
-    return carry_out(plan, directory)
-
-
-def _pretraining_queries(config: PCFGConfig) -> list[tuple[str, str]]:
-    """What to watch while pretraining: counting each letter, others' usual operand, jailbreak families' a."""
-    usual = "abc"[max(range(3), key=lambda i: config.operand_prior[i])]
-    rest = {"CC": usual * 2, "I": usual, "IC": usual * 2, "T": "NULL"}
-    counting = [("C", letter) for letter in "abc"] if "C" in config.families else []
-    jailbreak = [(family, "a") for family in config.jailbreak_families]
-    return counting + [(f, o) for f, o in rest.items() if f in config.families] + jailbreak
+    return carry_out(plan.on(device), directory)
 
 
 def finetune(
@@ -106,6 +89,7 @@ def finetune(
     batch_size: int | None = None,
     seed: int = 0,
     evaluation_size: int = EVALUATION_SIZE,
+    precision: Precision = "float32",
     directory: str | Path | None = None,
     name: str | None = None,
 ) -> Trained:
@@ -140,6 +124,7 @@ def finetune(
         batch_size: Paper: 96.
         seed: Seed of batches and evaluations.
         evaluation_size: Rows of each evaluation during the run.
+        precision: "float32"; "tf32" or "bf16" for faster steps on a GPU (``mechft.training.precision``).
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         name: What tables call the model.
 
@@ -165,6 +150,7 @@ def finetune(
         batch_size=batch_size,
         seed=seed,
         evaluation_size=evaluation_size,
+        precision=precision,
         name=name,
     )
     return carry_out(plan, directory)
@@ -180,6 +166,7 @@ def reverse_finetune(
     seed: int = 0,
     stop_at: float | None = None,
     evaluation_size: int = EVALUATION_SIZE,
+    precision: Precision = "float32",
     directory: str | Path | None = None,
     name: str | None = None,
 ) -> Trained:
@@ -199,6 +186,7 @@ def reverse_finetune(
         seed: Seed of batches and evaluations.
         stop_at: Accuracy on O_PT at which to stop early.
         evaluation_size: Rows of each evaluation during the run.
+        precision: "float32"; "tf32" or "bf16" for faster steps on a GPU (``mechft.training.precision``).
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         name: What tables call the model.
 
@@ -216,6 +204,7 @@ def reverse_finetune(
         seed=seed,
         stop_at=stop_at,
         evaluation_size=evaluation_size,
+        precision=precision,
         name=name,
     )
     return carry_out(plan, directory)
@@ -277,6 +266,7 @@ def scratch_finetune(
     seed: int = 0,
     stop_at: float | None = None,
     evaluation_size: int = EVALUATION_SIZE,
+    precision: Precision = "float32",
     directory: str | Path | None = None,
 ) -> Trained:
     """The Scr.+FT control: reFT's training on a model that was never asked for O_PT.
@@ -284,7 +274,8 @@ def scratch_finetune(
     Args:
         start: A model pretrained without O_PT, such as the bundled "pcfg-tiny-never-a", or a program
             compiled for O_FT.
-        contrast, learning_rate, steps, batch_size, seed, stop_at, evaluation_size, directory: As in
+        contrast, learning_rate, steps, batch_size, seed, stop_at, evaluation_size, precision, directory: As
+            in
             ``reverse_finetune``; give both the same, or they cannot be compared.
     """
     return reverse_finetune(
@@ -296,6 +287,7 @@ def scratch_finetune(
         seed=seed,
         stop_at=stop_at,
         evaluation_size=evaluation_size,
+        precision=precision,
         directory=directory,
         name="Scr.+FT",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +76,10 @@ class Run:
         """Whether there is nothing left to do."""
         return self.stopped or self.step >= self.config.steps
 
-    def advance(self, loss: Tensor) -> float:
-        """Take one step down ``loss``; returns its value.
+    def advance(self, losses: Iterable[Tensor]) -> float:
+        """Take one step down the sum of ``losses``, the parts of a batch's; returns its value.
+
+        A part's graph is let go before the next is asked for, so that memory is one part's.
 
         Raises:
             TrainingDivergedError: If loss or gradient is not finite; the weights are those before this step.
@@ -85,12 +87,15 @@ class Run:
         rate = self.config.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value = float(loss.detach())
-        self._check_finite("loss", value, rate)
         self.optimizer.zero_grad(set_to_none=True)
         # Only with frozen parameters are the inputs named: their gradients are then not computed at all.
         inputs = self.parameters if self.config.frozen else None
-        loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
+        value = 0.0
+        for loss in losses:
+            part = float(loss.detach())
+            self._check_finite("loss", part, rate)
+            value += part
+            loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
         clip = math.inf if self.config.gradient_clip is None else self.config.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         self._check_finite("gradient's norm", float(norm), rate)
@@ -248,7 +253,7 @@ def evaluation_records(
     ]
 
 
-_LATER_SETTINGS = ("optimizer", "momentum", "frozen")
+_LATER_SETTINGS = ("optimizer", "momentum", "frozen", "precision", "micro_batches")
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

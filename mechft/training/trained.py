@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mechft.errors import (
     CheckpointError,
     MechftError,
@@ -15,8 +17,10 @@ from mechft.errors import (
     require,
     unknown_name,
 )
+from mechft.models.build import clone
 from mechft.models.bundled import bundled_path
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
+from mechft.models.hook_points import device_of
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.task import Task, task_from_dict
 from mechft.training.run import HISTORY_COLUMNS
@@ -84,6 +88,14 @@ class Trained:
     def renamed(self, name: str) -> Trained:
         """The same model under another name for tables and figures."""
         return replace(self, name=name)
+
+    def to(self, device: torch.device | str) -> Trained:
+        """The same model on a device: itself if it is there already, else a copy."""
+        if device_of(self.model) == torch.device(device):
+            return self
+        model = clone(self.model)
+        model.to(device, print_details=False)
+        return replace(self, model=model)
 
     def _repr_html_(self) -> str:
         steps = " → ".join(entry["recipe"] for entry in self.lineage) or "untrained"

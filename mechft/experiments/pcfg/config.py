@@ -28,6 +28,7 @@ class StudyConfig:
         scheduler: Address of a running dask scheduler; without it dask's workers are started here.
         ensemble: Most fine-tunings of one shape trained as one batched computation; 0 means 16 on a GPU, and
             1 on CPUs, where more are slower. Without effect with dask.
+        precision: Of training steps: tf32 and bf16 are for GPUs, which they make faster.
     """
 
     out: Path = Path("study")
@@ -39,6 +40,7 @@ class StudyConfig:
     executor: Literal["local", "dask"] = "local"
     scheduler: str | None = None
     ensemble: int = 0
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
 
     name: ClassVar[str] = ""
     parts: ClassVar[tuple[str, ...]] = ()
@@ -245,6 +247,7 @@ class StudyScale:
         prune_rows: Rows of each accuracy of a pruning curve.
         random_draws: Random orders of neurons in the pruning control.
         probe_rows, probe_test_rows: Rows probes are trained and scored on.
+        precision: Of training steps.
     """
 
     preset: Preset = "paper"
@@ -274,6 +277,7 @@ class StudyScale:
     random_draws: int = 2
     probe_rows: int = 3000
     probe_test_rows: int = 500
+    precision: str = "float32"
 
     @property
     def rate(self) -> dict[str, float]:
@@ -316,7 +320,7 @@ SCALES: dict[str, StudyScale] = {
 
 def scale_of(config: StudyConfig) -> StudyScale:
     """The sizes a study has."""
-    scale = SCALES[config.preset]
+    scale = replace(SCALES[config.preset], precision=config.precision)
     if not config.quick:
         return scale
     return replace(

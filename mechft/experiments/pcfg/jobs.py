@@ -50,11 +50,17 @@ def base_job(
         "seed": seed,
         "evaluation_rows": scale.base_rows,
         "data": data_digest(config),
+        **_precision(scale),
     }
     bundled = bundled_for(settings)
     # The hash of the model that stands in for this training, so that another model has another key.
     settings["bundled"] = manifest()[bundled]["sha256"] if bundled else ""
     return Job(PRETRAIN, settings)
+
+
+def _precision(scale: StudyScale) -> dict[str, str]:
+    """Named where it is not float32: runs made before it could be chosen keep their names."""
+    return {} if scale.precision == "float32" else {"precision": scale.precision}
 
 
 @cache
@@ -90,6 +96,7 @@ def finetune_job(
         "seed": seed,
         "evaluation_rows": scale.evaluation_rows,
         "rows": scale.rows,
+        **_precision(scale),
         **variant,
     }
     return Job(FINETUNE, settings, {"base": base})
@@ -113,6 +120,7 @@ def reverse_job(
         "batch_size": BATCH_SIZE,
         "seed": seed,
         "evaluation_rows": scale.evaluation_rows,
+        **_precision(scale),
     }
     return Job(REVERSE, settings, {"start": start})
 

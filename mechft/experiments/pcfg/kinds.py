@@ -23,11 +23,12 @@ def _steps(settings: Mapping[str, Any]) -> float:
 
 
 def _shape(job: Job) -> str:
-    """What members of an ensemble have in common: steps, and the model's shape."""
+    """What members of an ensemble have in common: steps, precision, and the model's shape."""
     first = job
     while first.needs:
         first = next(iter(first.needs.values()))
-    alike = [job.settings["steps"], job.settings["batch_size"], first.settings["model"]]
+    alike = [job.settings[name] for name in ("steps", "batch_size")]
+    alike += [job.settings.get("precision"), first.settings["model"]]
     return json.dumps(alike, sort_keys=True)
 
 

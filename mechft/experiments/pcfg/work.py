@@ -26,7 +26,9 @@ from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import accuracy, predictions
 from mechft.training.many import carry_out_together
 from mechft.training.plan import Plan, carry_out, finetuning_plan, reversal_plan
-from mechft.training.recipes import fresh, pretrain
+from mechft.training.precision import Precision
+from mechft.training.pretraining import pretraining_plan
+from mechft.training.recipes import fresh
 from mechft.training.trained import MODEL_FILE, Trained, load, save
 
 if TYPE_CHECKING:
@@ -46,21 +48,19 @@ def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
         copy_bundled(bundled_for(settings), folder / MODEL_FILE)
         trained = load(folder)
     else:
-        try:
-            trained = pretrain(
-                settings["preset"],
-                settings["prior"],
-                task=PCFGConfig(**_without_kind(settings["task"])),
-                model=ModelConfig(**settings["model"]),
-                steps=settings["steps"],
-                learning_rate=settings["learning_rate"],
-                batch_size=settings["batch_size"],
-                seed=settings["seed"],
-                evaluation_size=settings["evaluation_rows"],
-                directory=folder,
-            )
-        except TrainingDivergedError as error:
-            raise WorkFailedError(str(error)) from error
+        plan = pretraining_plan(
+            settings["preset"],
+            settings["prior"],
+            task=PCFGConfig(**_without_kind(settings["task"])),
+            model=ModelConfig(**settings["model"]),
+            steps=settings["steps"],
+            learning_rate=settings["learning_rate"],
+            batch_size=settings["batch_size"],
+            seed=settings["seed"],
+            evaluation_size=settings["evaluation_rows"],
+            precision=_precision(settings),
+        )
+        trained = _carried_out(plan, folder)
     _write(trained.history, folder / "history.csv")
 
 
@@ -93,6 +93,7 @@ def _finetuning(settings: Settings, needs: Needs) -> Plan:
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         seed=settings["seed"],
+        precision=_precision(settings),
         name="fine-tuned",
     )
     return _watched(plan, _tests(base.task, settings), settings)
@@ -154,6 +155,7 @@ def _reversal(settings: Settings, needs: Needs) -> Plan:
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         seed=settings["seed"],
+        precision=_precision(settings),
         name="trained back",
     )
     tests = _tests(start.task, settings)
@@ -172,11 +174,9 @@ def _together(
     plan: Callable[[Settings, Needs], Plan],
     leave: Callable[[Trained, Settings, Path], None],
 ) -> list[str | None]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     plans = []
     for place, (settings, needs, _) in enumerate(parts):
-        made = plan(settings, needs)
-        made.start.model.to(device, print_details=False)
+        made = plan(settings, needs).on(_device())
         name = f"{made.start.name} {place}"  # members are told apart by name
         plans.append(replace(made, start=made.start.renamed(name)))
     reasons: list[str | None] = []
@@ -184,7 +184,6 @@ def _together(
         diverged = trained.lineage[-1].get("diverged_at")
         reasons.append(None if diverged is None else f"Diverged at step {diverged}.")
         if diverged is None:
-            trained.model.to("cpu", print_details=False)
             save(trained.renamed(trained.name.rpartition(" ")[0]), folder / MODEL_FILE)
             leave(trained, settings, folder)
     return reasons
@@ -192,7 +191,7 @@ def _together(
 
 def prune_work(settings: Settings, needs: Needs, folder: Path) -> None:
     """Remove the neurons that most hurt O_PT. Leaves: curve.csv, as ``PruneCurve``, and commonest."""
-    trained, seed = load(needs["model"]), settings["seed"]
+    trained, seed = load(needs["model"]).to(_device()), settings["seed"]
     tests = _tests(trained.task, settings)
     score = tests["acc_pt_cte0"].sample(settings["score_size"], generator(seed, "prune", "score"))
     batches = {
@@ -214,7 +213,7 @@ def prune_work(settings: Settings, needs: Needs, folder: Path) -> None:
 
 def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
     """Read r(x, O_PT) after every block. Leaves: probes.csv, as ``ProbeResult``."""
-    model = load(needs["model"]).renamed("model")
+    model = load(needs["model"]).renamed("model").to(_device())
     if settings["untrained"]:
         model = fresh(model, settings["seed"], "model")
     contrast = Contrast(**settings["contrast"])
@@ -238,7 +237,7 @@ def ask_work(settings: Settings, needs: Needs, folder: Path) -> None:
     """
     import pandas as pd
 
-    model = load(needs["model"]).renamed("model")
+    model = load(needs["model"]).renamed("model").to(_device())
     contrast = Contrast(**settings["contrast"])
     rows, probes = [], []
     for token in (contrast.family, *model.task.config.jailbreak_families):
@@ -272,9 +271,20 @@ def ask_work(settings: Settings, needs: Needs, folder: Path) -> None:
     _write(pd.concat(probes, ignore_index=True), folder / "probes.csv")
 
 
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _precision(settings: Settings) -> Precision:
+    precision: Precision = settings.get(
+        "precision", "float32"
+    )  # named in jobs only if it is another
+    return precision
+
+
 def _carried_out(plan: Plan, folder: Path) -> Trained:
     try:
-        return carry_out(plan, folder)
+        return carry_out(plan.on(_device()), folder)
     except TrainingDivergedError as error:  # a finding: the same settings would diverge again
         raise WorkFailedError(str(error)) from error
 
