@@ -106,7 +106,8 @@ def train_ensemble(
     wanted = [{} for _ in models] if evaluations is None else list(evaluations)
     _check_members(models, sources, configs, wanted)
     ensemble = _Ensemble(models, configs, wanted)
-    bar = Progress(label, configs[0].steps)
+    bar = Progress()
+    bar.began(label, configs[0], 0)
     with deferred_interrupt() as interrupted:
         try:
             ensemble.evaluate()
@@ -115,13 +116,13 @@ def train_ensemble(
                 ensemble.advance(tokens, answers, position)
                 if ensemble.step % _STEPS_PER_LOOK == 0:
                     ensemble.look()
-                bar.step(ensemble.shown_loss)
+                bar.stepped(ensemble.step, ensemble.shown_loss)
                 ensemble.evaluate()
                 if ensemble.finished or interrupted():
                     break
         finally:
             ensemble.write_back()
-            bar.close()
+            bar.ended(ensemble.step)
     if interrupted():
         raise KeyboardInterrupt
     return ensemble.histories()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from mechft.models.fused import fused_logits
 from mechft.models.hook_points import device_of
 from mechft.randomness import generator
 from mechft.tasks.batch import Source, TokenBatch
+from mechft.training.callbacks import Callback
 from mechft.training.config import TrainConfig
 from mechft.training.interrupt import deferred_interrupt
 from mechft.training.precision import computing_in
@@ -39,6 +41,7 @@ def train(
     directory: str | Path | None = None,
     label: str = "training",
     identity: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
     """Train ``model`` in place and return its history.
 
@@ -52,6 +55,7 @@ def train(
             with other settings, start weights, data, evaluations or ``identity``.
         label: What the progress bar says.
         identity: Further JSON values that say what this run is; compared on resuming.
+        callbacks: Told what happens; see ``Callback``.
 
     Returns:
         One record per evaluation and moment: step, learning_rate, train_loss (of the step before;
@@ -70,25 +74,45 @@ def train(
         model, config, evaluations, directory, _identity(model, source, config, identity or {})
     )
     run.resume()
-    bar = Progress(label, config.steps, run.step)
-    with deferred_interrupt() as interrupted:
-        try:
-            if not run.history:
-                bar.evaluated(run.evaluate(math.nan))
-            for batch in () if run.finished else _batches_for(model, source, config, run.step):
-                loss = run.advance(_part_losses(model, batch, config))
-                bar.step(loss)
-                if run.step in config.evaluate_at:
-                    bar.evaluated(run.evaluate(loss))
-                if run.finished or interrupted() or run.step % config.checkpoint_every == 0:
-                    run.save()
-                if run.finished or interrupted():
-                    break
-        finally:
-            bar.close()
+    watchers: list[Callback] = [Progress(), *callbacks]
+
+    def evaluate(loss: float) -> None:
+        results = run.evaluate(loss)
+        for watcher in watchers:
+            watcher.evaluated(run.step, model, results)
+
+    with deferred_interrupt() as interrupted, _watched(watchers, label, config, run):
+        if not run.history:
+            evaluate(math.nan)
+        for batch in () if run.finished else _batches_for(model, source, config, run.step):
+            loss = run.advance(_part_losses(model, batch, config))
+            for watcher in watchers:
+                watcher.stepped(run.step, loss)
+            if run.step in config.evaluate_at:
+                evaluate(loss)
+            if run.finished or interrupted() or run.step % config.checkpoint_every == 0:
+                run.save()
+            if run.finished or interrupted():
+                break
     if interrupted():
         raise KeyboardInterrupt
     return run.history
+
+
+@contextmanager
+def _watched(
+    watchers: Sequence[Callback], label: str, config: TrainConfig, run: Run
+) -> Iterator[None]:
+    """Tells of the beginning and, whatever happens, to those that were told of it, of the end."""
+
+    def end(watcher: Callback) -> None:
+        watcher.ended(run.step)
+
+    with ExitStack() as told:
+        for watcher in watchers:
+            watcher.began(label, config, run.step)
+            told.callback(end, watcher)
+        yield
 
 
 def _identity(

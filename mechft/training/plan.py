@@ -22,6 +22,7 @@ from mechft.training.behaviour import (
     evaluation_batches,
     randomised_query,
 )
+from mechft.training.callbacks import Callback
 from mechft.training.config import TrainConfig, geometric_steps
 from mechft.training.loop import train
 from mechft.training.precision import Precision
@@ -73,12 +74,15 @@ class Plan:
         return replace(self.start, model=model, lineage=lineage, records=tuple(records))
 
 
-def carry_out(plan: Plan, directory: str | Path | None = None) -> Trained:
+def carry_out(
+    plan: Plan, directory: str | Path | None = None, callbacks: Sequence[Callback] = ()
+) -> Trained:
     """Train a copy of the plan's start; raises as ``train`` does.
 
     Args:
         plan: What to do.
         directory: Where to keep checkpoints, to be resumed by the same plan, and the finished model.
+        callbacks: Told what happens; see ``Callback``.
     """
     model = build.clone(plan.start.model)
     records = train(
@@ -89,6 +93,7 @@ def carry_out(plan: Plan, directory: str | Path | None = None) -> Trained:
         directory=directory,
         label=plan.start.name,
         identity={**plan.facts, "task": plan.start.task.to_dict()},
+        callbacks=callbacks,
     )
     trained = plan.finished(model, records)
     if directory is not None and not (Path(directory) / MODEL_FILE).exists():

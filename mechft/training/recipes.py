@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from mechft.randomness import derive_seed
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.training.behaviour import EVALUATION_SIZE
+from mechft.training.callbacks import Callback
 from mechft.training.plan import carry_out, finetuning_plan, reversal_plan
 from mechft.training.precision import Precision
 from mechft.training.pretraining import pretraining_plan
@@ -33,6 +35,7 @@ def pretrain(
     device: torch.device | str = "cpu",
     precision: Precision = "float32",
     directory: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
     name: str | None = None,
 ) -> Trained:
     """Train a model from nothing on all families, with fresh texts at every step (Jain et al., Sec. 4).
@@ -50,6 +53,7 @@ def pretrain(
         device: Where to train. Other recipes train where the model is that they are given.
         precision: "float32"; "tf32" or "bf16" for faster steps on a GPU (``mechft.training.precision``).
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
+        callbacks: Told what happens during the run; see ``mechft.training.callbacks``.
         name: What tables call the model; "pcfg-PRESET-PRIOR" by default.
 
     Raises:
@@ -71,7 +75,7 @@ def pretrain(
         precision=precision,
         name=name,
     )
-    return carry_out(plan.on(device), directory)
+    return carry_out(plan.on(device), directory, callbacks)
 
 
 def finetune(
@@ -91,6 +95,7 @@ def finetune(
     evaluation_size: int = EVALUATION_SIZE,
     precision: Precision = "float32",
     directory: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
     name: str | None = None,
 ) -> Trained:
     """Teach a copy of ``base`` to answer for another operand (Jain et al., Sec. 4): O_FT.
@@ -126,6 +131,7 @@ def finetune(
         evaluation_size: Rows of each evaluation during the run.
         precision: "float32"; "tf32" or "bf16" for faster steps on a GPU (``mechft.training.precision``).
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
+        callbacks: Told what happens during the run; see ``mechft.training.callbacks``.
         name: What tables call the model.
 
     Raises:
@@ -153,7 +159,7 @@ def finetune(
         precision=precision,
         name=name,
     )
-    return carry_out(plan, directory)
+    return carry_out(plan, directory, callbacks)
 
 
 def reverse_finetune(
@@ -168,6 +174,7 @@ def reverse_finetune(
     evaluation_size: int = EVALUATION_SIZE,
     precision: Precision = "float32",
     directory: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
     name: str | None = None,
 ) -> Trained:
     """Fine-tune a copy back on the pretraining task: reFT (Jain et al., Sec. 4 and App. D).
@@ -188,6 +195,7 @@ def reverse_finetune(
         evaluation_size: Rows of each evaluation during the run.
         precision: "float32"; "tf32" or "bf16" for faster steps on a GPU (``mechft.training.precision``).
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
+        callbacks: Told what happens during the run; see ``mechft.training.callbacks``.
         name: What tables call the model.
 
     Raises:
@@ -207,7 +215,7 @@ def reverse_finetune(
         precision=precision,
         name=name,
     )
-    return carry_out(plan, directory)
+    return carry_out(plan, directory, callbacks)
 
 
 def fresh(like: Trained, seed: int = 0, name: str = "Scr.") -> Trained:
