@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from mechft.errors import require, unknown_name
+from mechft.models.llama_config import LlamaConfig
+from mechft.models.llama_parts import is_tied, remove_biases_, set_rotary_tables_, tie_embeddings_
 from mechft.models.weights import is_hooked_transformer
 from mechft.randomness import preserved_random_state
 
@@ -110,15 +112,16 @@ def preset(name: str, d_vocab: int, n_ctx: int) -> ModelConfig:
 
 
 def build_model(
-    config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float32
+    config: ModelConfig | LlamaConfig, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> HookedTransformer:
     """A freshly initialised HookedTransformer on the CPU; the global random state is left as found.
 
     Weights are drawn as minGPT draws them: normal with ``initializer_range``, matrices that write to
-    the residual stream divided by sqrt(2 × n_layers); biases are zero.
+    the residual stream divided by sqrt(2 × n_layers); biases are zero. A Llama-style model has none, and
+    where it is tied no ``unembed.W_U`` among its parameters (``mechft.models.llama_parts``).
 
     Args:
-        config: Its shape.
+        config: Its shape and style.
         seed: Seed of the weights; the same seed gives the same bits on the same machine.
         dtype: Type of the parameters.
     """
@@ -135,10 +138,11 @@ def build_model(
     return model
 
 
-def _empty_model(config: ModelConfig, dtype: torch.dtype) -> HookedTransformer:
+def _empty_model(config: ModelConfig | LlamaConfig, dtype: torch.dtype) -> HookedTransformer:
     """A HookedTransformer of the right shape; its weights are not meant to be used."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
+    style = _llama_style(config) if isinstance(config, LlamaConfig) else _gpt_style(config)
     with preserved_random_state(), warnings.catch_warnings():
         # HookedTransformer goes away in TransformerLens 4; pyproject.toml keeps us below it.
         warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)
@@ -151,15 +155,18 @@ def _empty_model(config: ModelConfig, dtype: torch.dtype) -> HookedTransformer:
             d_vocab=config.d_vocab,
             d_vocab_out=config.d_vocab_out,
             n_ctx=config.n_ctx,
-            act_fn=config.activation,
-            normalization_type=None if config.normalization == "none" else config.normalization,
-            attention_dir=config.attention,
             initializer_range=config.initializer_range,
             init_weights=False,
             device="cpu",
             dtype=dtype,
+            **style,
         )
         model = HookedTransformer(cfg)
+    if isinstance(config, LlamaConfig):
+        remove_biases_(model)
+        set_rotary_tables_(model, config.rotary_base)
+        if config.tied:
+            tie_embeddings_(model)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -167,13 +174,51 @@ def _empty_model(config: ModelConfig, dtype: torch.dtype) -> HookedTransformer:
     return model
 
 
-def model_config(model: HookedTransformer) -> ModelConfig:
-    """The ``ModelConfig`` a model was built from; ``build_model`` undoes it, weights aside.
+def _gpt_style(config: ModelConfig) -> dict[str, Any]:
+    """A ``ModelConfig``'s style in TransformerLens's words."""
+    return {
+        "act_fn": config.activation,
+        "normalization_type": None if config.normalization == "none" else config.normalization,
+        "attention_dir": config.attention,
+    }
+
+
+def _llama_style(config: LlamaConfig) -> dict[str, Any]:
+    """A ``LlamaConfig``'s style in TransformerLens's words."""
+    return {
+        "act_fn": "silu",
+        "gated_mlp": True,
+        "normalization_type": "RMS",
+        "final_rms": True,
+        "eps": config.eps,
+        "positional_embedding_type": "rotary",
+        "rotary_dim": config.d_head,
+        "rotary_base": config.rotary_base,
+        "rotary_adjacent_pairs": False,
+        "tie_word_embeddings": config.tied,
+    }
+
+
+def model_config(model: HookedTransformer) -> ModelConfig | LlamaConfig:
+    """The config a model was built from; ``build_model`` undoes it, weights aside.
 
     Raises:
         ConfigError: If its activation or normalisation is one that ``ModelConfig`` does not have.
     """
     cfg: Any = model.cfg
+    if cfg.gated_mlp:
+        return LlamaConfig(
+            n_layers=cfg.n_layers,
+            n_heads=cfg.n_heads,
+            d_model=cfg.d_model,
+            d_vocab=cfg.d_vocab,
+            n_ctx=cfg.n_ctx,
+            d_mlp=cfg.d_mlp,
+            initializer_range=cfg.initializer_range,
+            rotary_base=float(cfg.rotary_base),
+            eps=cfg.eps,
+            tied=is_tied(model),
+        )
     return ModelConfig(
         n_layers=cfg.n_layers,
         n_heads=cfg.n_heads,

@@ -21,6 +21,7 @@ from mechft.errors import CheckpointError, ConfigError
 from mechft.models.build import ModelConfig, _empty_model, model_config
 from mechft.models.channels import attach_labels_
 from mechft.models.fused import unsupported_features
+from mechft.models.llama_config import LlamaConfig
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -61,7 +62,7 @@ def save_checkpoint(
     A process killed at any moment leaves either the old file or the new one, never half of one.
 
     Raises:
-        ConfigError: If the model has features that ``ModelConfig`` does not describe, so that it
+        ConfigError: If the model has features that no config describes, so that it
             would come back as another model; or weights that are not finite.
     """
     from safetensors.torch import save_file
@@ -95,7 +96,7 @@ def save_checkpoint(
 def _check_described(model: HookedTransformer) -> None:
     cfg = model.cfg
     features = unsupported_features(model)
-    if not features and cfg.eps != 1e-5:
+    if not features and cfg.eps != 1e-5 and not cfg.gated_mlp:
         features = [f"eps={cfg.eps}"]
     if features:
         raise ConfigError(
@@ -109,12 +110,14 @@ def _check_described(model: HookedTransformer) -> None:
             )
 
 
-def _model_header(config: ModelConfig) -> dict[str, Any]:
+def _model_header(config: ModelConfig | LlamaConfig) -> dict[str, Any]:
     """What a header says about a model's shape.
 
     A field that came after the first checkpoints is named only where it differs from what they were,
     so that the same GPT-style model still gives the same bytes.
     """
+    if isinstance(config, LlamaConfig):
+        return {"style": "llama", **asdict(config)}
     implied = {
         "d_head": config.d_model / config.n_heads,
         "d_vocab_out": config.d_vocab,
@@ -123,6 +126,15 @@ def _model_header(config: ModelConfig) -> dict[str, Any]:
         "attention": ModelConfig.attention,
     }
     return {name: value for name, value in asdict(config).items() if value != implied.get(name)}
+
+
+def _described_config(header: Mapping[str, Any]) -> ModelConfig | LlamaConfig:
+    """The config that ``_model_header`` wrote."""
+    shape = dict(header)
+    style = shape.pop("style", None)
+    if style not in (None, "llama"):
+        raise ValueError(f"its style is {style!r}")
+    return ModelConfig(**shape) if style is None else LlamaConfig(**shape)
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -178,7 +190,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     header = read_header(path)
     tensors = load_file(path)
     try:
-        config, dtype = ModelConfig(**header["model"]), getattr(torch, header["dtype"])
+        config, dtype = _described_config(header["model"]), getattr(torch, header["dtype"])
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: its header describes no model we know ({error})."

@@ -5,11 +5,11 @@ them with one QKV product a block, `scaled_dot_product_attention`, and, in the l
 the asked positions only. It holds no weights: gradients land on the HookedTransformer's parameters.
 The hooked forward is the reference it is tested against, logits and gradients.
 
-It covers GPT-style models and compiled programs (no LayerNorm, ReLU, attention in both directions), of which
-it knows two shortcuts more: without a LayerNorm the first block's queries, keys and values are sums of
-what token and position give, so they are computed once a token and once a position instead of everywhere;
-and where attention sees everything, the last block needs keys and values nowhere. The mathematics of these is
-in `fused_blocks`.
+It covers GPT-style models, Llama-style ones, and compiled programs (no LayerNorm, ReLU, attention in both
+directions), of which it knows two shortcuts more: without a LayerNorm the first block's queries, keys and
+values are sums of what token and position give, so they are computed once a token and once a position
+instead of everywhere; and where attention sees everything, the last block needs keys and values nowhere. The
+mathematics is in `fused_blocks` and `fused_llama`.
 
 `fused_resume` starts it in the middle and lets a function change what passes at seven points of a block:
 what sweeps over interventions need, without the price of hooks.
@@ -21,26 +21,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from mechft.errors import ConfigError
 from mechft.models.fused_blocks import ACTIVATIONS, block_forward, pick, project_embedding, unembed
 from mechft.models.fused_blocks import EDITABLE as EDITABLE
 from mechft.models.fused_blocks import Edit as Edit
+from mechft.models.fused_llama import rotations
 from mechft.models.hook_points import has_hooks
+from mechft.models.llama_parts import has_biases
 from mechft.models.weights import is_hooked_transformer
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-_SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "normalization_type": ("LN", None),
-    "act_fn": tuple(ACTIVATIONS),
-    "attention_dir": ("causal", "bidirectional"),
-    "positional_embedding_type": ("standard",),
+_COMMON: dict[str, tuple[Any, ...]] = {
     "attn_only": (False,),
-    "gated_mlp": (False,),
     "parallel_attn_mlp": (False,),
     "use_attn_scale": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
@@ -56,17 +53,47 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_logn_attn": (False,),
     "num_experts": (None,),
 }
+_GPT: dict[str, tuple[Any, ...]] = {
+    "normalization_type": ("LN", None),
+    "act_fn": tuple(ACTIVATIONS),
+    "attention_dir": ("causal", "bidirectional"),
+    "positional_embedding_type": ("standard",),
+    **_COMMON,
+}
+_LLAMA: dict[str, tuple[Any, ...]] = {
+    "normalization_type": ("RMS",),
+    "act_fn": ("silu",),
+    "attention_dir": ("causal",),
+    "positional_embedding_type": ("rotary",),
+    "rotary_adjacent_pairs": (False,),
+    "rotary_scaling_factor": (1.0,),
+    "use_NTK_by_parts_rope": (False,),
+    "use_dynamic_ntk_rope": (False,),
+    "use_yarn_rope": (False,),
+    **_COMMON,
+}
 
 
 def unsupported_features(model: HookedTransformer) -> list[str]:
-    """What about a model the fused forward cannot compute, as "feature=value"; empty if nothing."""
+    """What about a model the fused forward cannot compute, as "feature=value"; empty if nothing.
+
+    A model with gated MLPs is held against Llama's style, any other against GPT's: the two are covered,
+    and tested, as wholes.
+    """
     if not is_hooked_transformer(model):
         return [f"class={type(model).__name__}"]
-    return [
-        f"{name}={getattr(model.cfg, name, 'missing')!r}"
-        for name, covered in _SUPPORTED.items()
-        if getattr(model.cfg, name, "missing") not in covered
+    cfg: Any = model.cfg
+    gated = getattr(cfg, "gated_mlp", False)
+    features = [
+        f"{name}={getattr(cfg, name, 'missing')!r}"
+        for name, covered in (_LLAMA if gated else _GPT).items()
+        if getattr(cfg, name, "missing") not in covered
     ]
+    if gated and cfg.rotary_dim != cfg.d_head:
+        features.append(f"rotary_dim={cfg.rotary_dim!r}")
+    if gated and has_biases(model):
+        features.append("biases=True")
+    return features
 
 
 def fused_logits(
@@ -77,7 +104,7 @@ def fused_logits(
     """Logits of a HookedTransformer at the asked positions, equal to the hooked forward's.
 
     Args:
-        model: A HookedTransformer, GPT-style or a compiled program, with no hook attached.
+        model: A HookedTransformer, GPT-style, Llama-style or a compiled program, with no hook attached.
         tokens: Token ids, at most ``n_ctx`` a row.
         positions: Where logits are wanted: the same places in every row (one dimension), places
             of each row's own (two), or everywhere (None). A causal model's later tokens are not read.
@@ -88,6 +115,8 @@ def fused_logits(
 
     Cost: a training step on every position takes about three quarters of the hooked forward's time at
     tiny, and a third at paper size (``python -m tests.benchmarks.training``, 2 cores).
+    Llama-style models spend more of it in matrix products that both have: three quarters at ``tiny``, four
+    fifths at ``small`` (256 tokens, one core, ``python -m tests.benchmarks.stories``).
     """
     _check(model, tokens, positions)
     if positions is not None:
@@ -102,9 +131,10 @@ def fused_logits(
     qkv = None
     if model.cfg.normalization_type is None and (len(blocks) > 1 or positions is None):
         qkv = project_embedding(model, tokens)
+    rotation = token_rotations(model, length)
     for i, block in enumerate(blocks):
         asked = positions if i == len(blocks) - 1 else None
-        x = block_forward(block, x, asked, qkv=qkv if i == 0 else None)
+        x = block_forward(block, x, asked, qkv=qkv if i == 0 else None, rotation=rotation)
     return unembed(model, x)
 
 
@@ -154,10 +184,12 @@ def fused_resume(
         block == len(blocks) or (block, stage) == (len(blocks) - 1, "mid")
     ):
         x = pick(x, positions)
+    rotation = token_rotations(model, resid.shape[1])
     for i in range(block, len(blocks)):
         asked = positions if i == len(blocks) - 1 else None
         here = {k.split(".", 2)[2]: edit for k, edit in edits.items() if k.split(".")[1] == str(i)}
-        x = block_forward(blocks[i], x, asked, here, stage if i == block else "pre")
+        at = stage if i == block else "pre"
+        x = block_forward(blocks[i], x, asked, here, at, rotation=rotation)
     return unembed(model, x)
 
 
@@ -165,15 +197,25 @@ def fused_embedding(
     model: HookedTransformer, tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_model"]:
     """The residual stream before block 0: what ``fused_resume`` starts from."""
-    return F.embedding(tokens, model.embed.W_E) + model.pos_embed.W_pos[: tokens.shape[1]]
+    embedded = F.embedding(tokens, model.embed.W_E)
+    if model.cfg.positional_embedding_type == "rotary":
+        return embedded
+    return embedded + model.pos_embed.W_pos[: tokens.shape[1]]
+
+
+def token_rotations(model: HookedTransformer, length: int) -> Complex[Tensor, "pos pair"] | None:
+    """What turns a Llama-style model's queries and keys at the first positions; None for other models."""
+    rotary = model.cfg.positional_embedding_type == "rotary"
+    return rotations(model)[:length] if rotary else None
 
 
 def _check(model: HookedTransformer, tokens: Tensor, positions: Tensor | None) -> None:
     features = unsupported_features(model)
     if features:
         raise ConfigError(
-            "The fused forward covers models with LayerNorm or none, GELU or ReLU, and learned positions; "
-            f"this one has {', '.join(features)}. Call the model itself."
+            "The fused forward covers models with LayerNorm or none, GELU or ReLU, and learned positions, "
+            "and Llama's (RMSNorm, SwiGLU, rotary positions, no biases); this one has "
+            f"{', '.join(features)}. Call the model itself."
         )
     if has_hooks(model):
         raise ConfigError(

@@ -1,7 +1,8 @@
 """The mathematics of the fused forward: one block, its attention, the unembedding.
 
 Functions of a HookedTransformer's parts and of tensors, without hooks and without checks:
-``mechft.models.fused`` says what is covered, checks it, and puts the blocks together.
+``mechft.models.fused`` says what is covered, checks it, and puts the blocks together. A block with a
+``rotation`` is Llama-style, and ``mechft.models.fused_llama`` has what differs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from mechft.models.fused_llama import (
+    gated_hidden,
+    product,
+    project_rotated,
+    project_values,
+    rms_normalized,
+)
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -44,6 +53,9 @@ def unembed(
     model: HookedTransformer, x: Float[Tensor, "batch pos d_model"]
 ) -> Float[Tensor, "batch pos d_vocab_out"]:
     """Logits from the end of the residual stream."""
+    if model.cfg.normalization_type == "RMS":
+        norm: Any = model.ln_final
+        return product(rms_normalized(x, norm.eps) * norm.w, model.unembed.W_U)
     if model.cfg.normalization_type is not None:
         x = layer_norm(model.ln_final, x)
     return linear(x, model.unembed.W_U, model.unembed.b_U)
@@ -70,6 +82,7 @@ def block_forward(
     edits: Mapping[str, Edit] = MappingProxyType({}),
     stage: str = "pre",
     qkv: tuple[Tensor, ...] | None = None,
+    rotation: Tensor | None = None,
 ) -> Tensor:
     """One transformer block, or what is left of it; with ``positions``, its output at those only.
 
@@ -81,6 +94,7 @@ def block_forward(
         edits: Changes by the point's name, of ``EDITABLE`` points.
         stage: "pre" or "mid": where ``x`` is.
         qkv: Its queries, keys and values where they are known already.
+        rotation: Of every position of ``x``, for a Llama-style block. Complex["pos pair"]
     """
 
     def edited(point: str, value: Tensor, at: Tensor | None = positions) -> Tensor:
@@ -88,21 +102,51 @@ def block_forward(
 
     if stage == "pre":
         x = edited("hook_resid_pre", x, None)
-        normed = layer_norm(block.ln1, x)
         if positions is None:
-            z = _attention(block.attn, *(qkv or _project_all(block.attn, normed)))
+            z = attention(block.attn, *(qkv or queries_keys_values(block, x, rotation)))
         else:
-            x = pick(x, positions)
-            causal = block.attn.cfg.attention_dir == "causal"
-            z = (_attention_at if causal else _attention_from)(block.attn, normed, positions)
-        x = x + edited("hook_attn_out", _write(block.attn, edited("attn.hook_z", z)))
+            # Picked first: the order in which gradients are added up is part of the bundled models' bits.
+            before, x = x, pick(x, positions)
+            z = _gathered(block, before, positions, rotation)
+        x = x + edited("hook_attn_out", write(block.attn, edited("attn.hook_z", z)))
     x = edited("hook_resid_mid", x)
     mlp = block.mlp
-    activation = ACTIVATIONS[mlp.cfg.act_fn]
-    hidden = activation(linear(layer_norm(block.ln2, x), mlp.W_in, mlp.b_in))
-    hidden = edited("mlp.hook_post", hidden)
-    x = x + edited("hook_mlp_out", linear(hidden, mlp.W_out, mlp.b_out))
+    if mlp.cfg.gated_mlp:
+        hidden = gated_hidden(mlp, block.ln2.w, rms_normalized(x, block.ln2.eps))
+        out = product(edited("mlp.hook_post", hidden), mlp.W_out)
+    else:
+        activation = ACTIVATIONS[mlp.cfg.act_fn]
+        hidden = activation(linear(layer_norm(block.ln2, x), mlp.W_in, mlp.b_in))
+        out = linear(edited("mlp.hook_post", hidden), mlp.W_out, mlp.b_out)
+    x = x + edited("hook_mlp_out", out)
     return edited("hook_resid_post", x)
+
+
+def queries_keys_values(
+    block: Any, x: Float[Tensor, "batch pos d_model"], rotation: Tensor | None
+) -> tuple[Float[Tensor, "batch head pos d_head"], ...]:
+    """A block's queries, keys and values everywhere, from the residual stream before it."""
+    if rotation is None:
+        return _project_all(block.attn, layer_norm(block.ln1, x))
+    attn, weight = block.attn, block.ln1.w
+    normed = rms_normalized(x, block.ln1.eps)
+    q, k = (project_rotated(matrix, weight, normed, rotation) for matrix in (attn.W_Q, attn.W_K))
+    return q, k, project_values(attn.W_V, weight, normed)
+
+
+def _gathered(
+    block: Any, x: Float[Tensor, "batch pos d_model"], positions: Tensor, rotation: Tensor | None
+) -> Float[Tensor, "batch asked head d_head"]:
+    """Z at the asked positions, from the residual stream before a block."""
+    attn = block.attn
+    if rotation is None:
+        normed = layer_norm(block.ln1, x)
+        causal = attn.cfg.attention_dir == "causal"
+        return (_attention_at if causal else _attention_from)(attn, normed, positions)
+    weight, normed = block.ln1.w, rms_normalized(x, block.ln1.eps)
+    q = project_rotated(attn.W_Q, weight, pick(normed, positions), rotation[positions])
+    k = project_rotated(attn.W_K, weight, normed, rotation)
+    return _attend_at(attn, q, k, project_values(attn.W_V, weight, normed), positions)
 
 
 def pick(
@@ -127,7 +171,8 @@ def _project(
     return tuple(kind.transpose(1, 2) for kind in kinds)
 
 
-def _write(attn: Any, z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos d"]:
+def write(attn: Any, z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos d"]:
+    """What attention adds to the residual stream."""
     return linear(z.flatten(2), attn.W_O.flatten(0, 1), attn.b_O)
 
 
@@ -152,7 +197,7 @@ def project_embedding(
     return both.chunk(3, -1)
 
 
-def _attention(
+def attention(
     attn: Any,
     q: Float[Tensor, "batch head pos d_head"],
     k: Float[Tensor, "batch head pos d_head"],
@@ -177,7 +222,14 @@ def _attention_at(
     """Z where the queries are the asked positions; keys and values are everywhere."""
     (q,) = _project(pick(x, positions), [attn.W_Q], [attn.b_Q])
     k, v = _project(x, [attn.W_K, attn.W_V], [attn.b_K, attn.b_V])
-    mask = torch.arange(x.shape[1], device=x.device) <= positions[..., None]
+    return _attend_at(attn, q, k, v, positions)
+
+
+def _attend_at(
+    attn: Any, q: Tensor, k: Tensor, v: Tensor, positions: Tensor
+) -> Float[Tensor, "batch asked head d_head"]:
+    """What the asked positions' queries gather from the keys and values of all."""
+    mask = torch.arange(k.shape[2], device=k.device) <= positions[..., None]
     mask = mask[:, None] if positions.dim() == 2 else mask  # a head axis for rows of their own
     z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1 / float(attn.attn_scale))
     return z.transpose(1, 2)
