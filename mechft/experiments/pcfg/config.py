@@ -7,65 +7,34 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from mechft.errors import require
+from mechft.experiments.sweep.config import SweepConfig
 
 Preset = Literal["tiny", "small", "paper"]
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(SweepConfig):
     """Settings that all reproductions of the PCFG setup share.
 
     Attributes:
-        out: Folder of the study. Runs are kept in its store, and shared by all reproductions that are
-            given the same folder; each writes report.html and its tables to a folder of its own there.
         preset: Size of task and models: tiny for a laptop, small for a night, paper for a GPU.
-        seeds: Seeds 0, 1, …: each pretrains its own base models.
-        quick: One seed and a few trainings of at most 40 steps: shows in minutes that everything runs,
-            not what is true; no claim is judged.
-        jobs: Runs at a time; 0 means one a core.
-        threads: Threads of each run; 0 means its share of the cores.
-        executor: Where runs are done: processes here, or dask.distributed (extra "cluster").
-        scheduler: Address of a running dask scheduler; without it dask's workers are started here.
         ensemble: Most fine-tunings of one shape trained as one batched computation; 0 means 16 on a GPU, and
             1 on CPUs, where more are slower. Without effect with dask.
-        precision: Of training steps: tf32 and bf16 are for GPUs, which they make faster.
     """
 
-    out: Path = Path("study")
     preset: Preset = "tiny"
-    seeds: int = 3
-    quick: bool = False
-    jobs: int = 0
-    threads: int = 0
-    executor: Literal["local", "dask"] = "local"
-    scheduler: str | None = None
     ensemble: int = 0
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
 
-    name: ClassVar[str] = ""
     parts: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, f"A study needs at least one seed; got seeds={self.seeds}.")
-        require(self.jobs >= 0, f"jobs is at least 0 (0: one a core); got {self.jobs}.")
-        require(self.threads >= 0, f"threads is at least 0 (0: its share); got {self.threads}.")
+        super().__post_init__()
         require(self.ensemble >= 0, f"ensemble is at least 0; got {self.ensemble}.")
-
-    @property
-    def store(self) -> Path:
-        """Where runs are kept."""
-        return self.out / "store"
 
     @property
     def results(self) -> Path:
         """Where this reproduction's report and tables go."""
-        how = "quick" if self.quick else f"{self.seeds}-seed" + "s" * (self.seeds != 1)
-        return self.out / f"{self.name}-{self.preset}-{how}"
-
-    @property
-    def seed_list(self) -> tuple[int, ...]:
-        """The seeds that are run."""
-        return (0,) if self.quick else tuple(range(self.seeds))
+        return self.out / f"{self.name}-{self.preset}-{self.size_words}"
 
 
 class Fig5(StudyConfig):
