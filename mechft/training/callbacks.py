@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,21 +37,30 @@ class Callback:
 
 
 class SaveModels(Callback):
-    """Saves the model whenever it is evaluated, as ``model-000030.safetensors`` after 30 steps.
+    """Saves the model when it is evaluated, as ``model-000030.safetensors`` after 30 steps.
 
     Args:
         folder: Where to; made if missing.
+        moments: After which steps; by default at every evaluation.
         description: JSON values kept in each file, beside the step.
     """
 
-    def __init__(self, folder: str | Path, description: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        moments: Collection[int] | None = None,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder)
+        self.moments = moments
         self.description = dict(description or {})
 
     def evaluated(
         self, step: int, model: HookedTransformer, results: Mapping[str, Proportion]
     ) -> None:
         """Write the file, whole or not at all; one of the same step is written anew."""
+        if self.moments is not None and step not in self.moments:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         save_checkpoint(model_at(self.folder, step), model, {**self.description, "step": step})
 

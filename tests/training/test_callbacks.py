@@ -103,7 +103,7 @@ def test_models_saved_on_the_way_are_the_ones_that_were_measured(
     make_model: MakeModel, task: PCFGTask, tmp_path: Path
 ) -> None:
     diary = Diary()
-    run(make_model(), task, SaveModels(tmp_path, {"who": "me"}))
+    run(make_model(), task, SaveModels(tmp_path, (4, 0, 9), {"who": "me"}))
     run(make_model(), task, diary)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model-000000.safetensors", "model-000004.safetensors", "model-000009.safetensors",
@@ -112,6 +112,13 @@ def test_models_saved_on_the_way_are_the_ones_that_were_measured(
         found = load_checkpoint(model_at(tmp_path, step))
         assert fingerprint(found.model) == diary.weights[step]
         assert found.description == {"who": "me", "step": step}
+
+
+def test_models_are_saved_at_chosen_moments(
+    make_model: MakeModel, task: PCFGTask, tmp_path: Path
+) -> None:
+    run(make_model(), task, SaveModels(tmp_path, (4,)))
+    assert [path.name for path in tmp_path.iterdir()] == ["model-000004.safetensors"]
 
 
 def test_recipes_tell_them_too(trained: Trained) -> None:

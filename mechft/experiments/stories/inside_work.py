@@ -1,0 +1,139 @@
+"""What is found inside story models: probes for every feature, and a base model beside a deleted one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mechft.analysis.activation_diff import diff_activations
+from mechft.analysis.output_diff import diff_outputs
+from mechft.analysis.patching import patch_across
+from mechft.analysis.probing import accuracy_columns, probe
+from mechft.analysis.pruning import prune_curve
+from mechft.analysis.weight_diff import diff_weights
+from mechft.experiments.stories.data_work import held_out, labelled, tokenizer_of
+from mechft.experiments.stories.train_work import device, loss_rows
+from mechft.models.checkpoint import load_checkpoint
+from mechft.tasks.batch import TokenBatch
+from mechft.tasks.stories.decisions import TWIST, decision_rows
+from mechft.tasks.stories.record import FEATURES
+from mechft.tasks.stories.rows import story_rows
+from mechft.training.evaluation import answered_right
+from mechft.training.trained import MODEL_FILE
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+Settings = Mapping[str, Any]
+Needs = Mapping[str, Path]
+
+LAST_TEN = slice(-11, -1)
+"""The ten positions before a story's end token: probes read the mean of their activations (Setup 3)."""
+
+COUNTS = (0, 1, 3, 5, 10, 15, 20, 50, 100)
+"""Numbers of neurons removed."""
+
+
+def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Read every feature after every block where a story ends, beside a model of random weights.
+
+    Stories are shown without their instructions, which name the features.
+
+    Leaves: probes.csv, as ``ProbeResult``.
+    """
+    model = _model(needs["model"] / settings["file"])
+    tokenizer = tokenizer_of(needs["data"])
+    number = settings["stories"]
+    train, test = (
+        story_rows(records, tokenizer, settings["n_ctx"], instructed=False)
+        for records in (
+            labelled(needs["data"])[:number],
+            held_out(needs["data"])[: max(20, number // 4)],
+        )
+    )
+    frames = []
+    for feature in FEATURES:
+        if len(train.labels[feature].unique()) < 2 or len(test.labels[feature].unique()) < 2:
+            continue  # all stories or none have it: there is nothing to tell apart
+        found = probe(
+            {"model": model},
+            train,
+            test,
+            feature,
+            positions=LAST_TEN,
+            controls=("random_model",),
+            seed=settings["seed"],
+        )
+        frames.append(found.frame)
+    pd.concat(frames, ignore_index=True).to_csv(folder / "probes.csv", index=False)
+
+
+def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """A base model and one made from it: what changed, and where.
+
+    Leaves: weights.csv and activations.csv by block, outputs.csv; of procedural stories, whose decisive word
+    is known, also decisions.csv (of, model, accuracy, ci_low, ci_high, n), pruning.csv (as ``PruneCurve``)
+    and patching.csv (as ``Patching``).
+    """
+    base, tuned = (
+        _model(needs["base"] / MODEL_FILE),
+        _model(needs["model"] / settings["file"]),
+    )
+    data, n_ctx, seed = needs["data"], settings["n_ctx"], settings["seed"]
+    stories = loss_rows(data, n_ctx, settings["stories"] // 4, settings["feature"])
+    diff_weights(base, tuned).by_block().to_csv(folder / "weights.csv", index=False)
+    for name, function in (("activations", diff_activations), ("outputs", diff_outputs)):
+        frames = []
+        for of, rows in stories.items():
+            found = function(base, tuned, rows, positions="all").frame
+            found.insert(0, "of", of)
+            frames.append(found)
+        pd.concat(frames, ignore_index=True).to_csv(folder / f"{name}.csv", index=False)
+    if settings["source"] != "procedural" or settings["feature"] != "Twist":
+        return
+    tokenizer = tokenizer_of(data)
+    records = held_out(data)
+    half = len(records) // 2
+    scored, asked = (
+        _decisions(decision_rows(some, tokenizer, n_ctx).rows, settings["stories"] // 4)
+        for some in (records[:half], records[half:])
+    )
+    _accuracies({"base": base, "model": tuned}, asked).to_csv(folder / "decisions.csv", index=False)
+    prune_curve(
+        tuned, scored["twist"], asked, counts=COUNTS, random_draws=2, seed=seed
+    ).frame.to_csv(folder / "pruning.csv", index=False)
+    patch_across(base, tuned, asked["twist"], metric="probability", seed=seed).frame.to_csv(
+        folder / "patching.csv", index=False
+    )
+
+
+def _decisions(rows: TokenBatch, number: int) -> dict[str, TokenBatch]:
+    """Decision rows by kind: "twist", where the answer is the unexpected one, and "plain"."""
+    twist = rows.labels[TWIST] == 1
+    return {
+        name: rows.rows(which.nonzero()[:, 0][:number])
+        for name, which in (("twist", twist), ("plain", ~twist))
+    }
+
+
+def _accuracies(
+    models: Mapping[str, HookedTransformer], tasks: Mapping[str, TokenBatch]
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"of": of, "model": name}
+            | accuracy_columns(answered_right(model, rows))
+            | {"n": len(rows)}
+            for of, rows in tasks.items()
+            for name, model in models.items()
+        ]
+    )
+
+
+def _model(path: Path) -> HookedTransformer:
+    model = load_checkpoint(path).model
+    model.to(device(), print_details=False)
+    return model

@@ -1,0 +1,133 @@
+"""Training of story models: pretraining, deletion by a protocol, bringing the feature back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from mechft.analysis.text_loss import text_loss
+from mechft.errors import TrainingDivergedError
+from mechft.experiments.store.job import WorkFailedError
+from mechft.experiments.stories.data_work import corpus_of, held_out, tokenizer_of
+from mechft.models.build import build_model
+from mechft.models.checkpoint import load_checkpoint, save_checkpoint
+from mechft.models.llama_config import LlamaConfig
+from mechft.randomness import derive_seed
+from mechft.statistics import Proportion
+from mechft.tasks.batch import TokenBatch
+from mechft.tasks.stories.packed import PackedSource
+from mechft.tasks.stories.protocols import has_feature
+from mechft.tasks.stories.rows import STORY_START, story_rows
+from mechft.training.callbacks import Callback, SaveModels
+from mechft.training.config import TrainConfig, geometric_steps
+from mechft.training.loop import train
+from mechft.training.trained import MODEL_FILE
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+Settings = Mapping[str, Any]
+Needs = Mapping[str, Path]
+
+HISTORY_FILE = "history.csv"
+
+
+def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Train a model from nothing on one protocol's corpus: "identity", or "F" for the control.
+
+    Leaves: model.safetensors, history.csv (step, texts, loss, ci_low, ci_high, n, tokens).
+    """
+    shape = LlamaConfig(**settings["model"])
+    model = build_model(shape, seed=derive_seed(settings["seed"], "weights"))
+    _train(model, settings, needs["data"], folder)
+
+
+def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Go on from a model with one protocol's corpus: to delete the feature, or ("keep") to bring it back.
+
+    Leaves: model.safetensors, history.csv, and the models at ``settings["moments"]`` (``model_at``).
+    """
+    _train(load_checkpoint(needs["start"] / MODEL_FILE).model, settings, needs["data"], folder)
+
+
+def _train(model: HookedTransformer, settings: Settings, data: Path, folder: Path) -> None:
+    model.to(device(), print_details=False)
+    steps, n_ctx = settings["steps"], settings["n_ctx"]
+    moments = tuple(settings["moments"])
+    config = TrainConfig(
+        steps=steps,
+        learning_rate=settings["learning_rate"],
+        batch_size=settings["batch_size"],
+        micro_batches=settings["micro_batches"],
+        loss="next_token",
+        answer_weight=0.0,
+        warmup_fraction=0.1,
+        final_fraction=0.0,
+        seed=derive_seed(settings["seed"], "stories", settings["corpus"]),
+        evaluate_at=tuple(sorted({*geometric_steps(steps, per_decade=3), *moments})),
+        precision=settings["precision"],
+    )
+    rows = loss_rows(data, n_ctx, settings["loss_stories"], settings["feature"])
+    watchers: list[Callback] = [LossHistory(folder / HISTORY_FILE, rows)]
+    if moments:
+        watchers.append(SaveModels(folder, moments=moments))
+    source = PackedSource(corpus_of(data, settings["corpus"]), n_ctx)
+    try:
+        train(model, source, config, directory=folder, callbacks=watchers)
+    except TrainingDivergedError as error:  # a finding: the same settings would diverge again
+        raise WorkFailedError(str(error)) from error
+    save_checkpoint(folder / MODEL_FILE, model, {"settings": dict(settings)})
+
+
+def loss_rows(data: Path, length: int, number: int, feature: str) -> dict[str, TokenBatch]:
+    """The first stories held out with the feature and without it, each with its instruction.
+
+    Returns:
+        Rows by "with" and "without".
+    """
+    tokenizer = tokenizer_of(data)
+    records = held_out(data)
+    rows = {}
+    for name, wanted in (("with", True), ("without", False)):
+        some = [record for record in records if has_feature(record, feature) == wanted][:number]
+        rows[name] = story_rows(some, tokenizer, length)
+    return rows
+
+
+class LossHistory(Callback):
+    """Measures losses whenever the model is evaluated, and keeps them in a file, across interruptions.
+
+    Args:
+        path: A CSV file; what an interrupted run left there is kept up to where it goes on.
+        rows: Texts by name.
+    """
+
+    def __init__(self, path: Path, rows: Mapping[str, TokenBatch]) -> None:
+        self.path, self.rows = path, rows
+        self.frames: list[pd.DataFrame] = []
+
+    def began(self, label: str, config: TrainConfig, step: int) -> None:
+        """Take up what is there of steps before."""
+        if self.path.exists():
+            found = pd.read_csv(self.path)
+            self.frames = [found[found["step"] <= step]] if step else []
+
+    def evaluated(
+        self, step: int, model: HookedTransformer, results: Mapping[str, Proportion]
+    ) -> None:
+        """Measure, and write everything anew."""
+        found = text_loss({"model": model}, self.rows, STORY_START).frame.drop(columns="model")
+        found.insert(0, "step", step)
+        self.frames.append(found)
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        pd.concat(self.frames, ignore_index=True).to_csv(temporary, index=False)
+        temporary.replace(self.path)
+
+
+def device() -> str:
+    """Where work is done: a GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
