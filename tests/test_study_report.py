@@ -16,8 +16,9 @@ import torch
 
 from mechft.experiments.checks import Check
 from mechft.experiments.pcfg.config import SCALES, STUDIES, StudyScale, scale_of
-from mechft.experiments.pcfg.parts import Piece, pieces_of
+from mechft.experiments.pcfg.parts import pieces_of
 from mechft.experiments.pcfg.result import StudyResult, read_result
+from mechft.experiments.sweep.pieces import Piece
 from mechft.report.render import Section
 from mechft.report.study import MEANINGS, settings_table, study_report, write_study_report
 from mechft.report.study_sections import part_sections

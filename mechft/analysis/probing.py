@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mechft.analysis.activations import Positions
-from mechft.analysis.batches import Data
+from mechft.analysis.batches import Data, one_batch
 from mechft.analysis.probes.adamw import PAPER_STEPS
 from mechft.analysis.probes.controls import Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, Optimizer, ProbeFitter
@@ -28,6 +28,7 @@ from mechft.analysis.probes.inputs import (
 )
 from mechft.analysis.probes.linear_probes import LinearProbes
 from mechft.analysis.result import Result
+from mechft.errors import require
 from mechft.models.hook_points import ModelLike
 from mechft.statistics import paired_difference, proportion
 
@@ -54,7 +55,7 @@ def probe(
     models: Mapping[str, ModelLike],
     train: Data,
     test: Data,
-    target: str,
+    target: str | Sequence[str],
     *,
     validation: Data | None = None,
     hook_names: Sequence[str] | None = None,
@@ -66,13 +67,13 @@ def probe(
     control_type: TypeOf | None = None,
     seed: int = 0,
 ) -> ProbeResult:
-    """Probe every model at every site for one label of the batch.
+    """Probe every model at every site for a label of the batch, or for several of the same rows.
 
     Args:
         models: Models by the name they get in the frame.
         train: Rows to fit on.
         test: Held-out rows to score on; draw them from another stream than ``train``.
-        target: Name of a label in all batches, such as "C(a)".
+        target: Name of a label in all batches, such as "C(a)", or several names: they share the forwards.
         validation: Rows to choose ``l2`` on; by default a fifth of ``train``, drawn by ``seed``. The
             probe with the chosen penalty is then fitted on all of ``train``.
         hook_names: Sites, of any widths; by default the residual stream after each block.
@@ -95,37 +96,43 @@ def probe(
     Cost: per model, one hooked forward over each batch for all sites together, and a fit a site;
     "random_model" costs a model more, the others a fit a site more.
     """
-    held = () if validation is None else (labelled(validation, target),)
-    batches = (labelled(train, target, learn=True), labelled(test, target), *held)
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
+    require(bool(targets), "A probe reads a label; target names none.")
+    held = () if validation is None else (validation,)
+    batches = [one_batch(data) for data in (train, test, *held)]
+    for number, batch in enumerate(batches):
+        for name in targets:
+            labelled(batch, name, learn=number == 0)
     ready = named_sites(models, hook_names, positions)
-    labels = control_tasks(controls, target, batches, control_type, seed)
+    labels = {name: control_tasks(controls, name, batches, control_type, seed) for name in targets}
     options: dict[str, Any] = {"l2": l2, "optimizer": optimizer, "steps": steps, "seed": seed}
     ProbeFitter(**options)  # refuses what it would refuse before any forward
 
     rows: list[dict[str, Any]] = []
     kept = {}
     for name, (model, sites) in ready.items():
-        own: dict[str, Bool[Tensor, " row"]] = {}
+        own: dict[str, dict[str, Bool[Tensor, " row"]]] = {}
         for control, shown in features_of_controls(
-            [*labels], model, sites, batches, positions, seed
+            ["none", *controls], model, sites, batches, positions, seed
         ):
-            truth = labels[control]
-            fitter = ProbeFitter(**options)
-            fitter.update(shown[0], truth[0])
-            probes = fitter.result((shown[2], truth[2]) if held else None)
-            hits = probes.hits(shown[1], truth[1])
-            if control == "none":
-                own, kept[(name, target)] = hits, probes
-            majority = float((truth[1] == probes.majority).double().mean())
-            for site in sites:
-                rows.append(
-                    {"model": name, **place(site), "target": target, "control": control}
-                    | accuracy_columns(hits[site])
-                    | {"majority": majority}
-                    | _selectivity(own[site], None if control == "none" else hits[site])
-                    | {"l2": probes[site].l2, "converged": probes[site].converged}
-                    | {"n": len(truth[1]), "classes": len(probes.classes)}
-                )
+            for asked in targets:
+                truth = labels[asked][control]
+                fitter = ProbeFitter(**options)
+                fitter.update(shown[0], truth[0])
+                probes = fitter.result((shown[2], truth[2]) if held else None)
+                hits = probes.hits(shown[1], truth[1])
+                if control == "none":
+                    own[asked], kept[(name, asked)] = hits, probes
+                majority = float((truth[1] == probes.majority).double().mean())
+                for site in sites:
+                    rows.append(
+                        {"model": name, **place(site), "target": asked, "control": control}
+                        | accuracy_columns(hits[site])
+                        | {"majority": majority}
+                        | _selectivity(own[asked][site], None if control == "none" else hits[site])
+                        | {"l2": probes[site].l2, "converged": probes[site].converged}
+                        | {"n": len(truth[1]), "classes": len(probes.classes)}
+                    )
     import pandas as pd
 
     return ProbeResult(pd.DataFrame(rows), kept)

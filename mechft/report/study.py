@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechft.experiments.pcfg.config import SCALES, StudyScale
-from mechft.experiments.pcfg.result import RESULT_FILE, StudyResult
+from mechft.experiments.pcfg.result import StudyResult
+from mechft.experiments.saved_tables import RESULT_FILE
 from mechft.models import build
 from mechft.report.render import Section, checks_table, render, write_report
 from mechft.report.study_sections import part_sections

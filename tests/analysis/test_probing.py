@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -259,3 +260,19 @@ def test_the_papers_schedule_against_a_plain_loop() -> None:
         optimizer.step()
     torch.testing.assert_close(weight, slow.weight.detach().T, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(bias, slow.bias.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_several_targets_are_probed_as_each_alone(
+    make_model: Callable[..., HookedTransformer], task: PCFGTask
+) -> None:
+    train, test = (task.query("C", "a").sample(200, generator(i)) for i in range(2))
+    options: dict[str, Any] = {"controls": ("random_model", "permuted_labels"), "seed": 3}
+    models = {"one": make_model(0), "two": make_model(1)}
+    both = probe(models, iter([train]), iter([test]), ["C(a)", "C(b)"], **options)
+    assert set(both.probes) == {(m, t) for m in models for t in ("C(a)", "C(b)")}
+    for target in ("C(a)", "C(b)"):
+        alone = probe(models, train, test, target, **options).frame
+        found = both.frame[both.frame["target"] == target].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, alone)
+    with pytest.raises(ConfigError, match="names none"):
+        probe(models, train, test, [])

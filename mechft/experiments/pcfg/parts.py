@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -19,24 +18,8 @@ from mechft.experiments.pcfg.jobs import (
     reverse_job,
 )
 from mechft.experiments.store.job import Job
+from mechft.experiments.sweep.pieces import Piece
 from mechft.tasks.contrast import Contrast
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One file of one job, as rows of a table of the study.
-
-    Attributes:
-        table: Name of the study's table.
-        file: The job's table, by the name of its CSV file.
-        job: The job.
-        labels: Columns that say which run it is.
-    """
-
-    table: str
-    file: str
-    job: Job
-    labels: dict[str, Any]
 
 
 def _base(job: Job, variant: str = "") -> Piece:

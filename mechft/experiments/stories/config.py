@@ -153,6 +153,7 @@ def story_scale_of(config: StoriesConfig) -> StoriesScale:
         train_stories=400,
         test_stories=200,
         labelled_stories=200,
+        n_ctx=128,
         batch_size=8,
         pretraining_steps=20,
         deletion_steps=6,

@@ -54,28 +54,28 @@ def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
             held_out(needs["data"])[: max(20, number // 4)],
         )
     )
-    frames = []
-    for feature in FEATURES:
-        if len(train.labels[feature].unique()) < 2 or len(test.labels[feature].unique()) < 2:
-            continue  # all stories or none have it: there is nothing to tell apart
-        found = probe(
-            {"model": model},
-            train,
-            test,
-            feature,
-            positions=LAST_TEN,
-            controls=("random_model",),
-            seed=settings["seed"],
-        )
-        frames.append(found.frame)
-    pd.concat(frames, ignore_index=True).to_csv(folder / "probes.csv", index=False)
+    told = [  # where all stories or none have a feature there is nothing to tell apart
+        feature
+        for feature in FEATURES
+        if min(len(rows.labels[feature].unique()) for rows in (train, test)) > 1
+    ]
+    found = probe(
+        {"model": model},
+        train,
+        test,
+        told,
+        positions=LAST_TEN,
+        controls=("random_model",),
+        seed=settings["seed"],
+    )
+    _write(found.frame, folder / "probes.csv")
 
 
 def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
     """A base model and one made from it: what changed, and where.
 
     Leaves: weights.csv and activations.csv by block, outputs.csv; of procedural stories, whose decisive word
-    is known, also decisions.csv (of, model, accuracy, ci_low, ci_high, n), pruning.csv (as ``PruneCurve``)
+    is known, also decisions.csv (of, who, accuracy, ci_low, ci_high, n), pruning.csv (as ``PruneCurve``)
     and patching.csv (as ``Patching``).
     """
     base, tuned = (
@@ -84,14 +84,14 @@ def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
     )
     data, n_ctx, seed = needs["data"], settings["n_ctx"], settings["seed"]
     stories = loss_rows(data, n_ctx, settings["stories"] // 4, settings["feature"])
-    diff_weights(base, tuned).by_block().to_csv(folder / "weights.csv", index=False)
+    _write(diff_weights(base, tuned).by_block(), folder / "weights.csv")
     for name, function in (("activations", diff_activations), ("outputs", diff_outputs)):
         frames = []
         for of, rows in stories.items():
             found = function(base, tuned, rows, positions="all").frame
             found.insert(0, "of", of)
             frames.append(found)
-        pd.concat(frames, ignore_index=True).to_csv(folder / f"{name}.csv", index=False)
+        _write(pd.concat(frames, ignore_index=True), folder / f"{name}.csv")
     if settings["source"] != "procedural" or settings["feature"] != "Twist":
         return
     tokenizer = tokenizer_of(data)
@@ -101,13 +101,16 @@ def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
         _decisions(decision_rows(some, tokenizer, n_ctx).rows, settings["stories"] // 4)
         for some in (records[:half], records[half:])
     )
-    _accuracies({"base": base, "model": tuned}, asked).to_csv(folder / "decisions.csv", index=False)
-    prune_curve(
-        tuned, scored["twist"], asked, counts=COUNTS, random_draws=2, seed=seed
-    ).frame.to_csv(folder / "pruning.csv", index=False)
-    patch_across(base, tuned, asked["twist"], metric="probability", seed=seed).frame.to_csv(
-        folder / "patching.csv", index=False
-    )
+    _write(_accuracies({"base": base, "deleted": tuned}, asked), folder / "decisions.csv")
+    curve = prune_curve(tuned, scored["twist"], asked, counts=COUNTS, random_draws=2, seed=seed)
+    _write(curve.frame, folder / "pruning.csv")
+    patching = patch_across(base, tuned, asked["twist"], metric="probability", seed=seed)
+    _write(patching.frame, folder / "patching.csv")
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table without the name of the model, which the study's labels tell."""
+    frame.drop(columns="model", errors="ignore").to_csv(path, index=False)
 
 
 def _decisions(rows: TokenBatch, number: int) -> dict[str, TokenBatch]:
@@ -124,7 +127,7 @@ def _accuracies(
 ) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"of": of, "model": name}
+            {"of": of, "who": name}
             | accuracy_columns(answered_right(model, rows))
             | {"n": len(rows)}
             for of, rows in tasks.items()

@@ -75,7 +75,7 @@ def _train(model: HookedTransformer, settings: Settings, data: Path, folder: Pat
     watchers: list[Callback] = [LossHistory(folder / HISTORY_FILE, rows)]
     if moments:
         watchers.append(SaveModels(folder, moments=moments))
-    source = PackedSource(corpus_of(data, settings["corpus"]), n_ctx)
+    source = PackedSource(corpus_of(data, settings["corpus"]), n_ctx, begin="documents")
     try:
         train(model, source, config, directory=folder, callbacks=watchers)
     except TrainingDivergedError as error:  # a finding: the same settings would diverge again

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechft.errors import CheckpointError, ConfigError, OutputExistsError
+from mechft.errors import CheckpointError, ConfigError, OutputExistsError, UnknownNameError
 from mechft.randomness import generator
 from mechft.tasks.batch import Source
 from mechft.tasks.stories import corpus as corpus_module
@@ -225,3 +225,15 @@ def test_the_shortest_corpus_has_one_window() -> None:
 def test_windows_that_do_not_fit(tokens: int, length: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PackedSource(_counting(tokens), length)
+
+
+def test_windows_that_begin_where_documents_do(tokenizer: StoryTokenizer) -> None:
+    corpus = corpus_in_memory(TEXTS, tokenizer)
+    batch = PackedSource(corpus, 16, begin="documents").sample(3000, generator(0))
+    begins = {tuple(row) for row in batch.tokens.tolist()}
+    ids = [i for text in TEXTS for i in (*tokenizer.encode(text), 0)]
+    starts = [0] + [place + 1 for place, i in enumerate(ids[:-1]) if i == 0]
+    expected = {tuple(ids[s : s + 17]) for s in starts if s + 17 <= len(ids)}
+    assert begins == expected
+    with pytest.raises(UnknownNameError, match="documents"):
+        PackedSource(corpus, 16, begin="stories")  # type: ignore[arg-type]

@@ -1,0 +1,158 @@
+"""The stories study, whole, in seconds: of procedural stories and of a file in the real format."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mechft.errors import ConfigError, UnknownNameError
+from mechft.experiments.stories import study
+from mechft.experiments.stories.claims import story_checks
+from mechft.experiments.stories.config import DELETIONS, StoriesConfig, StoriesScale
+from mechft.experiments.stories.result import StoriesResult, read_stories_result
+from mechft.experiments.sweep.pools import GivenPool, ThisProcess
+from mechft.models import llama_config
+from mechft.models.llama_config import LlamaConfig
+from mechft.tasks.stories.layout import render
+from mechft.tasks.stories.procedural import ProceduralStories
+
+MICRO = StoriesScale(
+    preset="tiny", train_stories=250, test_stories=60, labelled_stories=60, n_ctx=64, batch_size=4,
+    micro_batches=2, pretraining_steps=4, deletion_steps=2, rates=(("M", 1e-3),), reverse_steps=3,
+    reverse_rate=1e-3, moments=(0, 3), generations=4, new_tokens=8, loss_stories=4,
+    classifier_steps=2, classifier_rate=1e-3, probe_stories=60,
+)  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = LlamaConfig(1, 2, 16, d_vocab=400, n_ctx=64)
+    monkeypatch.setitem(llama_config.LLAMA_PRESETS, "tiny", shape)
+    monkeypatch.setattr(study, "story_scale_of", lambda config: MICRO)
+
+
+def run(config: StoriesConfig) -> StoriesResult:
+    return study.run_stories(config, GivenPool(ThisProcess()))
+
+
+def check_tables(result: StoriesResult, judges: set[str]) -> None:
+    tables = result.tables
+    deleted = {(protocol, "M") for protocol in DELETIONS}
+    writing = tables["writing"]
+    assert set(writing["by"]) == judges
+    assert set(zip(writing["protocol"], writing["rate"], strict=True)) == {("", ""), *deleted}
+    assert set(writing["model"]) == {"base", "never", "deleted"}
+    assert (writing["has"] + writing["has_not"] + writing["unclear"] == writing["n"]).all()
+    back = tables["reversal_writing"]
+    assert set(back["step"]) == {0, 3}
+    assert set(back["model"]) == {"never", "deleted"}
+    assert set(tables["probes"]["control"]) == {"none", "random_model"}
+    assert set(tables["losses"]["texts"]) == {"with", "without"}
+    assert tables["pretraining"].groupby("model")["step"].max().to_dict() == {"base": 4, "never": 4}
+    # At step 0 of bringing back, a model is the one that deletion left.
+    history = tables["reversal"].set_index(["model", "protocol", "texts", "step"])["loss"]
+    ended = tables["deletion"].set_index(["model", "protocol", "texts", "step"])["loss"]
+    for protocol in DELETIONS:
+        for texts in ("with", "without"):
+            first = history["deleted", protocol, texts, 0]
+            assert first == pytest.approx(ended["deleted", protocol, texts, 2], rel=1e-5)
+
+
+def test_procedural_stories(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = StoriesConfig(out=tmp_path)
+    result = run(config)
+    check_tables(result, {"classifier", "rule"})
+    assert {"decisions", "pruning", "patching", "weights", "activations"} <= set(result.tables)
+    counts = result.tables["counts"].set_index(["corpus", "what"])["count"]
+    assert counts["F", "removed"] == counts["F+MM", "removed"] == counts["keep", "records_out"]
+    assert counts["F+MM", "renamed"] > 0 and counts["F+RR", "added"] > 0
+    assert counts["refusal", "refused"] == counts["F", "removed"]
+    # An untrained model writes nothing of the kind, so nothing is judged.
+    assert result.checks[-1].holds is None
+    assert "nothing else" in result.checks[-1].claim.lower()
+
+    again = run(config)
+    assert "38 of them done already" not in capsys.readouterr().out.splitlines()[0]
+    for name, table in result.tables.items():
+        pd.testing.assert_frame_equal(table, again.tables[name])
+    read = read_stories_result(config.results)
+    assert read.checks == result.checks
+    assert (read.config.feature, read.scale) == ("Twist", MICRO)
+
+
+def test_a_file_in_the_real_format(small: None, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    texts = [render(record, rng).text for record in ProceduralStories().stories(1400, 5)]
+    path = tmp_path / "TinyStories-Instruct.txt"
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    result = run(StoriesConfig(out=tmp_path / "out", source=str(path), feature="BadEnding"))
+    check_tables(result, {"classifier"})
+    assert not {"decisions", "pruning", "patching"} & set(result.tables)
+    assert str(tmp_path) not in (result.config.results / "results.json").read_text()
+
+
+def shares(numbers: dict[tuple[str, str, bool], int], step: int | None = None) -> pd.DataFrame:
+    rows = [
+        {"model": model, "protocol": protocol, "rate": "M" if protocol else "", "seed": 0}
+        | ({} if step is None else {"step": step})
+        | {"asked": asked, "by": "rule", "has": has, "has_not": 100 - has, "unclear": 0, "n": 100}
+        for (model, protocol, asked), has in numbers.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def made_up(after: int, back: int, control: int) -> StoriesResult:
+    """A study where every deleted model has these shares: after deletion and 3 steps on; the control."""
+    writing = shares(
+        {("base", "", True): 90, ("base", "", False): 5, ("never", "", True): 4}
+        | {("deleted", p, True): after - 25 * (p != "F") for p in DELETIONS}
+    )  # fmt: skip
+    reversal = shares(
+        {("deleted", p, True): back for p in DELETIONS} | {("never", "", True): control}, 3
+    )
+    probes = pd.DataFrame(
+        [
+            {"model": m, "protocol": p, "rate": "M", "seed": 0, "block": b, "target": "Twist",
+             "control": "none", "accuracy": 0.6 + 0.2 * b, "majority": 0.5}
+            for m, p in [("base", ""), *(("deleted", p) for p in DELETIONS)]
+            for b in range(2)
+        ]
+    )  # fmt: skip
+    classifier = pd.DataFrame(
+        [{"has": "both, half of each", "accuracy": 0.95, "ci_low": 0.9, "ci_high": 0.98, "n": 500}]
+    )
+    tables = {
+        "writing": writing, "reversal_writing": reversal, "probes": probes, "classifier": classifier
+    }  # fmt: skip
+    return StoriesResult(StoriesConfig(), MICRO, tables, (), (), {})
+
+
+@pytest.mark.parametrize(
+    ("after", "back", "control", "expected"),
+    [
+        (50, 95, 10, [True, True, True, True, True, True, True]),
+        (88, 95, 10, [True, True, False, True, True, True, True]),  # F costs nothing
+        (50, 40, 10, [True, True, True, True, True, False, True]),  # does not come back whole
+        (50, 95, 99, [True, True, True, True, None, True, True]),  # as soon to who never had it
+        (50, 50, 90, [True, True, True, True, False, False, True]),
+    ],
+)
+def test_verdicts(after: int, back: int, control: int, expected: list[bool | None]) -> None:
+    assert [check.holds for check in story_checks(made_up(after, back, control))] == expected
+
+
+def test_bad_input_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Twist"):
+        StoriesConfig(feature="Tragedy")
+    with pytest.raises(ConfigError, match="there is no"):
+        study.run_stories(StoriesConfig(out=tmp_path / "a", source=str(tmp_path / "none.txt")))
+    other = tmp_path / "other.txt"
+    other.write_text("It was a day like any other.")
+    with pytest.raises(ConfigError, match="neither"):
+        study.run_stories(StoriesConfig(out=tmp_path / "b", source=str(other)))
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
