@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mechft.analysis.ablation import ablation_sweep as ablation_sweep
     from mechft.analysis.interventions.sites import Site as Site
     from mechft.analysis.revival import revival as revival
+    from mechft.analysis.text_loss import text_loss as text_loss
     from mechft.analysis.units.editing import grafted as grafted
     from mechft.analysis.units.editing import pruned as pruned
     from mechft.analysis.units.mask_files import load_mask as load_mask
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from mechft.models.channels import residual_labels as residual_labels
     from mechft.models.compiled import CompiledProgram as CompiledProgram
     from mechft.models.fused import fused_logits as fused_logits
+    from mechft.models.generation import generate as generate
+    from mechft.models.llama import export_llama as export_llama
+    from mechft.models.llama import import_llama as import_llama
     from mechft.models.tracr import compile_program as compile_program
     from mechft.plots import plot as plot
     from mechft.randomness import generator as generator
@@ -56,6 +60,12 @@ if TYPE_CHECKING:
     from mechft.tasks.pcfg_config import PCFGConfig as PCFGConfig
     from mechft.tasks.program_config import ProgramConfig as ProgramConfig
     from mechft.tasks.programs import ProgramTask as ProgramTask
+    from mechft.tasks.stories.procedural.generator import ProceduralStories as ProceduralStories
+    from mechft.tasks.stories.protocols import StoryProtocol as StoryProtocol
+    from mechft.tasks.stories.record import StoryRecord as StoryRecord
+    from mechft.tasks.stories.sources import read_stories as read_stories
+    from mechft.tasks.stories.tokenizer import StoryTokenizer as StoryTokenizer
+    from mechft.training.callbacks import Callback as Callback
     from mechft.training.compiled import compile_task as compile_task
     from mechft.training.densify import densify as densify
     from mechft.training.evaluation import accuracy as accuracy
@@ -81,11 +91,20 @@ _PUBLIC = {
     "ProgramTask": "tasks.programs",
     "Correlation": "tasks.correlation",
     "Contrast": "tasks.contrast",
+    # stories: what they are, made here or read; deletion of a feature
+    "StoryRecord": "tasks.stories.record",
+    "ProceduralStories": "tasks.stories.procedural.generator",
+    "read_stories": "tasks.stories.sources",
+    "StoryProtocol": "tasks.stories.protocols",
+    "StoryTokenizer": "tasks.stories.tokenizer",
     # models: loading, saving, the fast forward
     "load": "training.trained",
     "save": "training.trained",
     "manifest": "models.bundled",
     "fused_logits": "models.fused",
+    "generate": "models.generation",
+    "export_llama": "models.llama",
+    "import_llama": "models.llama",
     # compiled programs, whose every channel has a name
     "compile_program": "models.tracr",
     "CompiledProgram": "models.compiled",
@@ -105,6 +124,7 @@ _PUBLIC = {
     "scratch_finetune": "training.recipes",
     "accuracy": "training.evaluation",
     "predictions": "training.evaluation",
+    "Callback": "training.callbacks",
     # analysis: one-liners on trained models (the plain forms are in mechft.analysis)
     # what is still there?
     "probe": "shortcuts.probing",
@@ -136,6 +156,7 @@ _PUBLIC = {
     "diff_activations": "shortcuts.activations",
     "diff_outputs": "shortcuts.activations",
     "logit_lens": "shortcuts.activations",
+    "text_loss": "analysis.text_loss",
     "diff_attention": "shortcuts.attention",
     "attention_maps": "shortcuts.attention",
     "neuron_maps": "shortcuts.neurons",
