@@ -42,6 +42,15 @@ def save_tables(
     return folder
 
 
+def reproduction_of(folder: Path) -> str:
+    """The name of the reproduction whose results a folder holds; "" if it holds none."""
+    try:
+        found = json.loads((folder / RESULT_FILE).read_text())
+    except (OSError, json.JSONDecodeError):
+        return ""
+    return str(found.get("reproduce", "")) if isinstance(found, dict) else ""
+
+
 def read_tables(
     folder: Path, what: str
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame], tuple[Check, ...]]:
