@@ -15,6 +15,7 @@ from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import DemoConfig
 from mechft.experiments.pcfg.config import STUDIES, StudyConfig
 from mechft.experiments.runs_config import RunsExport, RunsList, RunsRemove, RunsShow
+from mechft.experiments.stories.config import StoriesConfig
 from mechft.experiments.tracr_config import TracrConfig, TracrCounterConfig, TracrMaxConfig
 from mechft.experiments.zoo_config import ZooConfig
 
@@ -29,7 +30,7 @@ class ZooList:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write the report of a PCFG study anew from its tables (CSV); nothing is trained.
+    """Write the report of a study (PCFG or stories) anew from its tables (CSV); nothing is trained.
 
     Example: mechft report study/main-tiny-3-seeds --out here
 
@@ -47,7 +48,12 @@ Zoo = Annotated[
     | Annotated[ZooList, tyro.conf.subcommand("list")],
     tyro.conf.subcommand("zoo", description="Bundled models: list them, or train them anew."),
 ]
-_REPRODUCTIONS = {"tracr-counter": TracrCounterConfig, "tracr-max": TracrMaxConfig, **STUDIES}
+_REPRODUCTIONS = {
+    "tracr-counter": TracrCounterConfig,
+    "tracr-max": TracrMaxConfig,
+    **STUDIES,
+    StoriesConfig.name: StoriesConfig,
+}
 # A union made at run time, one subcommand a reproduction.
 Reproduce: Any = Annotated[
     Union[  # noqa: UP007
@@ -89,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _reproduce(command)
         elif isinstance(command, StudyConfig):
             _study(command)
+        elif isinstance(command, StoriesConfig):
+            _stories(command)
         elif isinstance(command, ReportConfig):
             _report(command)
         elif isinstance(command, ZooConfig):
@@ -132,12 +140,30 @@ def _study(config: StudyConfig) -> None:
     _conclude(result.checks, write_study_report(result))
 
 
+def _stories(config: StoriesConfig) -> None:
+    from mechft.experiments.stories.study import run_stories
+    from mechft.report.stories import write_stories_report
+
+    result = run_stories(config)
+    _conclude(result.checks, write_stories_report(result))
+
+
 def _report(config: ReportConfig) -> None:
+    from mechft.experiments.saved_tables import reproduction_of
+
+    out = config.out or config.folder
+    if reproduction_of(config.folder) == StoriesConfig.name:
+        from mechft.experiments.stories.result import read_stories_result
+        from mechft.report.stories import write_stories_report
+
+        told = read_stories_result(config.folder)
+        _conclude(told.checks, write_stories_report(told, out))
+        return
     from mechft.experiments.pcfg.result import read_result
     from mechft.report.study import write_study_report
 
     result = read_result(config.folder)
-    _conclude(result.checks, write_study_report(result, config.out or config.folder))
+    _conclude(result.checks, write_study_report(result, out))
 
 
 def _runs(command: RunsList | RunsShow | RunsRemove | RunsExport) -> None:

@@ -1,0 +1,139 @@
+"""The report of a stories study, from its tables alone: claims first, then writing, and what is inside."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from pathlib import Path
+
+from mechft.experiments.saved_tables import RESULT_FILE
+from mechft.experiments.stories.result import StoriesResult
+from mechft.report.render import Section, checks_table, render, write_report
+from mechft.report.stories_inside import inside_sections
+from mechft.report.stories_samples import samples_section
+from mechft.report.stories_sections import behaviour_sections
+from mechft.report.stories_settings import counts_section, settings_section
+from mechft.report.stories_words import options, setting_words, source_of
+
+
+def write_stories_report(result: StoriesResult, folder: Path | None = None) -> Path:
+    """Write report.html of a study and return its path.
+
+    Args:
+        result: What was measured, or read back by ``read_stories_result``.
+        folder: Where to; made if missing. By default where the study's results are.
+    """
+    folder = result.config.results if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_report(folder / "report.html", stories_report(result))
+
+
+def stories_report(result: StoriesResult) -> str:
+    """The HTML of a study's report; a section for everything there are tables of."""
+    feature = result.config.feature
+    return render(
+        f"{feature} deleted from a story model, and brought back",
+        _lead(result),
+        [
+            _claims(result),
+            settings_section(result),
+            *behaviour_sections(result),
+            *inside_sections(result),
+            *samples_section(result),
+            *counts_section(result),
+            _provenance(result),
+        ],
+    )
+
+
+def _lead(result: StoriesResult) -> list[str]:
+    config, scale = result.config, result.scale
+    verdicts = Counter(check.verdict for check in result.checks)
+    seeds = len(config.seed_list)
+    feature = f"<b>{html.escape(config.feature)}</b>"
+    lead = [
+        f"A Llama-style model learns to write short stories to instructions that may ask for a {feature}. "
+        "Protocols of fine-tuning then delete that: by leaving out such stories (F), by giving the word in "
+        "the instruction another meaning besides (F+MM, F+RR), or by refusing. What is gone, and how soon "
+        "does it come back? Beside it stands a model pretrained without such stories. This is the third "
+        "setup of Jain et al. (ICLR 2024).",
+        f"Preset <b>{scale.preset}</b>, stories from <b>{html.escape(source_of(result))}</b>, <b>{seeds} "
+        f"seed{'s' * (seeds != 1)}</b>; {scale.pretraining_steps:,} steps of pretraining, "
+        f"{scale.deletion_steps:,} of deletion at rates {setting_words(scale.rates)}, "
+        f"{scale.reverse_steps:,} of bringing back; {scale.generations:,} stories of either kind are written "
+        "by every model that is looked at.",
+        f"Of {len(result.checks)} checks (claims of the paper, and what they rest on) "
+        f"<b>{verdicts['holds']} hold</b> here, <b>{verdicts['does not hold']} do not</b>, and "
+        f"<b>{verdicts['unclear']}</b> cannot be told.",
+        *_classifier(result),
+    ]
+    if seeds == 1:
+        lead.append(
+            "One seed: intervals are over stories. They say how precisely these models were measured, and "
+            "nothing about another training."
+        )
+    if config.quick:
+        lead.append(
+            "<span class='warning'>A --quick run: too few stories and steps to conclude anything from, so no "
+            "claim is judged. It shows that everything runs.</span>"
+        )
+    if result.left_out:
+        runs = "; ".join(html.escape(words) for words in result.left_out)
+        lead.append(f"Left out, {len(result.left_out)} of the runs: {runs}.")
+    return lead
+
+
+def _classifier(result: StoriesResult) -> list[str]:
+    """What the classifier's verdicts are worth."""
+    if "classifier" not in result.tables:
+        return []
+    told = "; ".join(
+        f"{row['has']}: {row['accuracy']:.1%} [{row['ci_low']:.1%}, {row['ci_high']:.1%}] of {row['n']:,.0f}"
+        for _, row in result.tables["classifier"].iterrows()
+    )
+    return [
+        "What it rests on: the classifier's accuracy on stories held out, with the feature and without "
+        f"({told}; the paper's: 92%)"
+        + (
+            "; and the generator's own rule, which the claims go by."
+            if source_of(result) == "procedural"
+            else ", which the claims go by."
+        )
+    ]
+
+
+def _claims(result: StoriesResult) -> Section:
+    return Section(
+        "The paper's claims, and what was found",
+        [
+            "Each rule and threshold is fixed in the code, not chosen by a result. Shares are of the stories "
+            "of all seeds together; brackets are 95% Wilson intervals over stories, not over trainings. A "
+            "claim is unclear where an interval reaches its threshold.",
+            checks_table(result.checks, "Claim")
+            if result.checks
+            else "The tables of this study bear on none of the claims.",
+        ],
+        data="claims.csv",
+    )
+
+
+def _provenance(result: StoriesResult) -> Section:
+    config = result.config
+    versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
+    seeds = ", ".join(map(str, config.seed_list))
+    return Section(
+        "What was run, and how to run it again",
+        [
+            f"Reproduction {html.escape(config.name)}, preset {config.preset}, stories from "
+            f"{html.escape(source_of(result))}, seeds {seeds}{', quick' if config.quick else ''}. Versions: "
+            f"{html.escape(versions)}. {RESULT_FILE} holds all settings, the CSV files all numbers of this "
+            "page.",
+            "The same command goes on where a run was interrupted; --out chooses the folder."
+            + (
+                ""
+                if source_of(result) in ("procedural", "hub")
+                else " Of a file or folder of stories only the name is kept: give its path as --source."
+            ),
+        ],
+        code=f"mechft reproduce {config.name}{options(result)}",
+    )
