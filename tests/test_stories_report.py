@@ -46,12 +46,13 @@ def figures_of(result: StoriesResult) -> Sections:
     return [*behaviour_sections(result), *inside_sections(result)]
 
 
+def some(result: StoriesResult, *tables: str) -> StoriesResult:
+    """The result with a few of its tables."""
+    return replace(result, tables={name: result.tables[name] for name in tables})
+
+
 def headings(text: str) -> list[str]:
     return [html.unescape(title) for title in re.findall(r"<h2>(.*?)</h2>", text)]
-
-
-def titles(found: Sections) -> list[str]:
-    return [section.title for section in found]
 
 
 def test_sections_stand_in_the_order_of_the_story(page: str) -> None:
@@ -78,7 +79,7 @@ TABLES = {
 
 @pytest.mark.parametrize("table", TABLES)
 def test_each_table_alone_has_its_section(whole: StoriesResult, table: str) -> None:
-    found = figures_of(replace(whole, tables={table: whole.tables[table]}))
+    found = figures_of(some(whole, table))
     assert len(found) == 1 and found[0].title.startswith(TABLES[table])
     assert found[0].figures and found[0].code
 
@@ -106,16 +107,16 @@ def test_the_summary_says_what_was_run_and_found(page: str) -> None:
 
 def test_a_quick_run_says_so() -> None:
     quick = made_up_study(Path("unused"), quick=True, seeds=1)
-    text = stories_report(quick)
+    text = stories_report(some(quick, "writing", "samples"))
     assert "A --quick run" in text and "<b>1 seed</b>" in text and "One seed: intervals" in text
     assert "--seeds 1 --quick</pre>" in text
-    assert len(headings(text)) == 14  # one rate, and everything has its section
+    assert len(headings(text)) == 5
 
 
 def test_stories_that_nobody_knows_the_truth_of(tmp_path: Path) -> None:
     hub = made_up_study(tmp_path, seeds=1, source="hub", feature="BadEnding")
     assert not {"decisions", "pruning", "patching"} & set(hub.tables)
-    text = stories_report(hub)
+    text = stories_report(some(hub, "writing", "reversal_writing", "samples"))
     assert "by the classifier" in text and "by the rule" not in text and PROCEDURAL not in text
     assert "BadEnding deleted from a story model" in text and "Twist only" not in text
     assert "rule:" not in samples_section(hub)[0].text[1]
@@ -171,7 +172,8 @@ def test_counts_are_a_row_a_corpus(whole: StoriesResult) -> None:
     table = counts_table(counts).set_index("corpus")
     assert list(table.index) == ["identity", "F", "keep", "held_out"]
     row = counts[(counts["corpus"] == "F") & (counts["what"] == "removed")]
-    assert table.loc["F", "removed"] == row["count"].item()
+    assert table.loc["F", "removed"] == str(row["count"].item())
+    assert table.loc["held_out", "removed"] == "–" and table.loc["held_out", "left"] == "200"
     counts = counts.assign(count=counts["count"].where(counts["what"] != "removed", 0))
     assert "removed" not in counts_table(counts)  # 0 everywhere
 
@@ -189,14 +191,23 @@ def test_ten_stories_each_stand_beside_each_other(whole: StoriesResult) -> None:
     (section,) = samples_section(whole)
     text = section.text[1]
     assert text.count("<details") == 10 and text.count("<details open") == 1
-    assert text.count("<th>the base</th>") == text.count("<th>F+RR, rate M</th>") == 10
-    assert text.count("<th>F+RR, rate M, brought back (6 steps)</th>") == 10
+    assert (
+        text.count("<th>the base</th>") == text.count("<th>the model after F+RR, rate M</th>") == 10
+    )
+    assert text.count("<th>it brought back (6 steps)</th>") == 10
     assert text.count("Once &lt;b&gt;3&lt;/b&gt; &amp; on.\nThe end.") == 3
     assert "<b>3</b>" not in text and "a &amp; 3" in text
     first = text[: text.index("</details>")]
     assert first.count("rule: <span class='yes'>yes</span>") == 3
     third = text.split("<details")[3]
     assert third.count("rule: <span>cannot tell</span>") == 3
+
+
+def test_instructions_that_ask_for_the_same_are_all_shown(whole: StoriesResult) -> None:
+    tables = {n: whole.tables[n].assign(prompt="Story:") for n in ("samples", "reversal_samples")}
+    text = samples_section(replace(whole, tables=tables))[0].text[1]
+    assert text.count("<details") == 10
+    assert text.count("Once &lt;b&gt;7&lt;/b&gt;") == 3
 
 
 def test_samples_do_without_deletions(whole: StoriesResult) -> None:
@@ -206,7 +217,7 @@ def test_samples_do_without_deletions(whole: StoriesResult) -> None:
     assert section.text[1].count("<th>") == 10
     other = samples[samples["protocol"] != "F+RR"]
     (section,) = samples_section(replace(whole, tables={"samples": other}))
-    assert "<th>F, rate M</th>" in section.text[1]
+    assert "<th>the model after F, rate M</th>" in section.text[1]
     assert samples_section(replace(whole, tables={"samples": samples[~samples["asked"]]})) == []
 
 
@@ -236,17 +247,14 @@ def same(one: go.Figure, other: go.Figure) -> None:
     assert one.layout.title == other.layout.title
 
 
-def test_the_report_from_csv_files_is_that_from_memory(
-    whole: StoriesResult, sections: Sections
-) -> None:
-    read = read_stories_result(whole.save())
-    found = figures_of(read)
-    assert titles(sections) == titles(found)
-    for one, other in zip(sections, found, strict=True):
-        assert one.text == other.text and one.code == other.code
+def test_the_report_from_csv_files_is_that_from_memory(whole: StoriesResult) -> None:
+    names = ("writing", "reversal", "decisions", "samples", "reversal_samples")
+    made, read = some(whole, *names), some(read_stories_result(whole.save()), *names)
+    for one, other in zip(figures_of(made), figures_of(read), strict=True):
+        assert (one.title, one.text, one.code) == (other.title, other.text, other.code)
         for first, second in zip(one.figures, other.figures, strict=True):
             same(first, second)
-    assert samples_section(whole)[0].text == samples_section(read)[0].text
+    assert samples_section(made)[0].text == samples_section(read)[0].text
 
 
 def test_code_in_the_report_draws_its_figures(

@@ -117,8 +117,7 @@ def _activations(result: StoriesResult) -> Section:
         [
             "Linear CKA of both models' residual streams on the same stories: 1 means the same up to "
             f"rotation and scale. A deletion that touches a {feature} alone would leave stories without one "
-            "at 1.",
-            "The table has how far the next tokens that are predicted differ.",
+            "at 1. The table has how far the next tokens that are predicted differ.",
             listing(f"After the last block, stories with a {feature} and without:", found),
         ],
         [plots.cka_curves(result.tables["activations"], feature)],

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 PREFERRED = "F+RR"
 """The protocol whose model is shown, if it was run."""
+Texts = dict[tuple[str, int], dict[str, Any]]
+"""Rows of a table of samples by their instruction, and how often it came before."""
+
 _JUDGES = ("rule", "classifier")
 _BOX = "white-space:pre-wrap;overflow-wrap:anywhere;min-width:13rem"
 
@@ -32,9 +35,9 @@ def samples_section(result: StoriesResult) -> list[Section]:
         Section(
             "Stories to read",
             [
-                f"The first {len(prompts)} instructions held out that ask for a {feature}, and what "
-                f"{', '.join(shown)} made of each (seed {_first_seed(result)}). Beside each story: whether "
-                f"it has a {feature}, by {' and by '.join(f'the {judge}' for judge in _judges(result))}.",
+                f"The first {len(prompts)} instructions held out that ask for a {feature}, and what was made "
+                f"of each (seed {_first_seed(result)}): by {'; '.join(shown)}. Above each story: whether it "
+                f"has a {feature}, by {' and by '.join(f'the {judge}' for judge in _judges(result))}.",
                 "".join(_prompt(place, prompt, shown) for place, prompt in enumerate(prompts, 1)),
             ],
             data="samples.csv, reversal_samples.csv",
@@ -42,30 +45,36 @@ def samples_section(result: StoriesResult) -> list[Section]:
     ]
 
 
-def _shown(result: StoriesResult) -> dict[str, dict[str, dict[str, Any]]]:
+def _shown(result: StoriesResult) -> dict[str, Texts]:
     """For each model shown, by what it is called, its texts and their verdicts by prompt."""
     samples = with_models(result.tables["samples"])
     found = {"the base": _texts(samples, ("base", "", ""))}
     models = deleted_models(samples)
     if models:
         chosen = next((labels for labels in models if labels[0] == PREFERRED), models[0])
-        name = model_name("deleted", *chosen)
-        found[name] = _texts(samples, ("deleted", *chosen))
+        found[f"the model after {model_name('deleted', *chosen)}"] = _texts(
+            samples, ("deleted", *chosen)
+        )
         if "reversal_samples" in result.tables:
             back = with_models(result.tables["reversal_samples"])
             steps = back["step"].max()
-            found[f"{name}, brought back ({steps:,} steps)"] = _texts(back, ("deleted", *chosen))
+            found[f"it brought back ({steps:,} steps)"] = _texts(back, ("deleted", *chosen))
     return {name: texts for name, texts in found.items() if texts}
 
 
-def _texts(frame: pd.DataFrame, labels: tuple[str, str, str]) -> dict[str, dict[str, Any]]:
+def _texts(frame: pd.DataFrame, labels: tuple[str, str, str]) -> Texts:
     rows = frame[frame["asked"].astype(bool)]
     for name, value in zip(("model", "protocol", "rate"), labels, strict=True):
         rows = rows[rows[name] == value]
     rows = rows[rows["seed"] == rows["seed"].min()]
     if "step" in rows:
         rows = rows[rows["step"] == rows["step"].max()]
-    return {str(row["prompt"]): row.to_dict() for _, row in rows.iterrows()}
+    # Two instructions may ask for the same and no more: they are told apart by how often it came before.
+    again = rows.groupby("prompt").cumcount()
+    return {
+        (str(row["prompt"]), int(times)): row.to_dict()
+        for (_, row), times in zip(rows.iterrows(), again, strict=True)
+    }
 
 
 def _first_seed(result: StoriesResult) -> int:
@@ -83,16 +92,18 @@ def verdict_words(value: Any) -> str:
     return "yes" if str(value) in ("True", "1", "1.0") else "no"
 
 
-def _prompt(place: int, prompt: str, shown: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _prompt(place: int, asked: tuple[str, int], shown: dict[str, Texts]) -> str:
     """One instruction and the stories made of it, folded but for the first."""
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in shown)
-    stories = "".join(f"<td>{_story(texts.get(prompt))}</td>" for texts in shown.values())
+    stories = "".join(f"<td>{_story(texts.get(asked))}</td>" for texts in shown.values())
+    prompt = asked[0]
     words = " ".join(prompt.split())
     title = words if len(words) <= 90 else words[:88].rsplit(" ", 1)[0] + " …"
     return (
         f"<details{' open' * (place == 1)}><summary>{place}. {html.escape(title)}</summary>"
         f"<div style='{_BOX};margin:.4rem 0'>{html.escape(prompt)}</div><div style='overflow-x:auto'>"
-        f"<table class='words'><thead><tr>{heads}</tr></thead><tbody><tr>{stories}</tr></tbody></table>"
+        f"<table class='words' style='table-layout:fixed;width:100%'><thead><tr>{heads}</tr></thead>"
+        f"<tbody><tr>{stories}</tr></tbody></table>"
         "</div></details>"
     )
 

@@ -34,6 +34,7 @@ def _judges(result: StoriesResult, table: str) -> list[str]:
 
 
 def _judge(name: str) -> str:
+    """A judge in words."""
     return {"rule": "the generator's own rule"}.get(name, f"the {name}")
 
 
@@ -56,8 +57,8 @@ def _writing(result: StoriesResult) -> Section:
         "Table 1: what models write when asked",
         [
             f"Every model writes stories to the same instructions held out: those that ask for a {feature}, "
-            "and as many that do not. Shown is the share that has one, by the "
-            f"{' and by the '.join(judges)}.",
+            "and as many that do not. Shown is the share that has one, by "
+            f"{' and by '.join(map(_judge, judges))}.",
             listing(f"By the {judges[0]}, asked (95% Wilson interval):", found),
         ],
         [plots.writing_bars(table, judge, feature) for judge in judges],

@@ -134,7 +134,8 @@ def counts_table(counts: pd.DataFrame) -> pd.DataFrame:
     table = table.reindex(index=list(dict.fromkeys(counts["corpus"])))
     known = [name for name in _TOLD if name in table]
     known += [name for name in table if name not in _TOLD]
-    table = table[[name for name in known if table[name].fillna(0).any()]].astype("Int64")
+    table = table[[name for name in known if table[name].fillna(0).any()]]
+    table = table.map(lambda count: "–" if count != count else f"{int(count):,}")
     return table.rename(columns=_TOLD).rename_axis(columns=None).reset_index()
 
 
