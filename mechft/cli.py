@@ -149,7 +149,7 @@ def _stories(config: StoriesConfig) -> None:
 
 
 def _report(config: ReportConfig) -> None:
-    from mechft.experiments.saved_tables import reproduction_of
+    from mechft.experiments.sweep.result import reproduction_of
 
     out = config.out or config.folder
     if reproduction_of(config.folder) == StoriesConfig.name:

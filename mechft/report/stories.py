@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from pathlib import Path
 
-from mechft.experiments.saved_tables import RESULT_FILE
 from mechft.experiments.stories.result import StoriesResult
+from mechft.experiments.sweep.result import RESULT_FILE
 from mechft.report.render import Section, checks_table, render, write_report
 from mechft.report.stories_inside import inside_sections
 from mechft.report.stories_samples import samples_section
 from mechft.report.stories_sections import behaviour_sections
 from mechft.report.stories_settings import counts_section, settings_section
 from mechft.report.stories_words import options, setting_words, source_of
+from mechft.report.sweep_words import cautions, seeds_told, verdicts_told
 
 
 def write_stories_report(result: StoriesResult, folder: Path | None = None) -> Path:
@@ -48,39 +48,22 @@ def stories_report(result: StoriesResult) -> str:
 
 def _lead(result: StoriesResult) -> list[str]:
     config, scale = result.config, result.scale
-    verdicts = Counter(check.verdict for check in result.checks)
-    seeds = len(config.seed_list)
     feature = f"<b>{html.escape(config.feature)}</b>"
-    lead = [
+    return [
         f"A Llama-style model learns to write short stories to instructions that may ask for a {feature}. "
         "Protocols of fine-tuning then delete that: by leaving out such stories (F), by giving the word in "
         "the instruction another meaning besides (F+MM, F+RR), or by refusing. What is gone, and how soon "
         "does it come back? Beside it stands a model pretrained without such stories. This is the third "
         "setup of Jain et al. (ICLR 2024).",
-        f"Preset <b>{scale.preset}</b>, stories from <b>{html.escape(source_of(result))}</b>, <b>{seeds} "
-        f"seed{'s' * (seeds != 1)}</b>; {scale.pretraining_steps:,} steps of pretraining, "
+        f"Preset <b>{scale.preset}</b>, stories from <b>{html.escape(source_of(result))}</b>, <b>"
+        f"{seeds_told(result)}</b>; {scale.pretraining_steps:,} steps of pretraining, "
         f"{scale.deletion_steps:,} of deletion at rates {setting_words(scale.rates)}, "
         f"{scale.reverse_steps:,} of bringing back; {scale.generations:,} stories of either kind are written "
         "by every model that is looked at.",
-        f"Of {len(result.checks)} checks (claims of the paper, and what they rest on) "
-        f"<b>{verdicts['holds']} hold</b> here, <b>{verdicts['does not hold']} do not</b>, and "
-        f"<b>{verdicts['unclear']}</b> cannot be told.",
+        verdicts_told(result, "checks (claims of the paper, and what they rest on)"),
         *_classifier(result),
+        *cautions(result, "stories"),
     ]
-    if seeds == 1:
-        lead.append(
-            "One seed: intervals are over stories. They say how precisely these models were measured, and "
-            "nothing about another training."
-        )
-    if config.quick:
-        lead.append(
-            "<span class='warning'>A --quick run: too few stories and steps to conclude anything from, so no "
-            "claim is judged. It shows that everything runs.</span>"
-        )
-    if result.left_out:
-        runs = "; ".join(html.escape(words) for words in result.left_out)
-        lead.append(f"Left out, {len(result.left_out)} of the runs: {runs}.")
-    return lead
 
 
 def _classifier(result: StoriesResult) -> list[str]:

@@ -44,8 +44,8 @@ DEPARTURES = (
     "The classifier is this study's base model, fine-tuned on labelled stories of the training split to "
     "answer yes or no, as many of each. It reads the story alone, never the instruction. It learned from "
     "stories, and judges what models write.",
-    "Stories are sampled at temperature 0.8 from prompts held out, the same ones for every model, and as "
-    "many without a request for the feature; the published code scores 16 stories a cell.",
+    "Stories are sampled at temperature {temperature:g} from prompts held out, the same for every model, "
+    "and as many without a request for the feature; the published code scores 16 stories a cell.",
     "Probes are fitted to their optimum (L-BFGS, penalised) on stories without their instruction, which "
     "names the features, beside a model of random weights and the commonest answer.",
     "AdamW's betas are 0.9 and 0.95, gradients are clipped at norm 1, and a tenth of the steps warms up: the "
@@ -57,7 +57,7 @@ DEPARTURES = (
     "The model that never saw the feature has as many steps as the base, on the stories that are left.",
     "The tokenizer is trained on this study's training stories.",
 )
-"""Where the study's methods are not the paper's, whatever the preset."""
+"""Where the study's methods are not the paper's, whatever the preset; with fields of the scale by name."""
 
 PROCEDURAL = (
     "Stories are procedural: made by a generator from plots, people and phrases, much plainer than those of "
@@ -122,7 +122,7 @@ def settings_section(result: StoriesResult) -> Section:
             else "No setting differs from preset paper: the paper's, as far as it gives them.",
             *([table.to_html(index=False, border=0, classes="words")] if len(table) else []),
             "With every preset, different from the paper or not said by it:<ul>"
-            + "".join(f"<li>{departure}</li>" for departure in departures)
+            + "".join(f"<li>{each.format(**vars(result.scale))}</li>" for each in departures)
             + "</ul>",
         ],
     )

@@ -32,7 +32,7 @@ def setting_words(value: Any) -> str:
 
 def source_of(result: StoriesResult) -> str:
     """Where stories came from, without where a file lay."""
-    return str(result.to_dict()["config"]["source"])
+    return result.config.source_name
 
 
 def options(result: StoriesResult) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechft.experiments.pcfg.config import SCALES, StudyScale
 from mechft.experiments.pcfg.result import StudyResult
-from mechft.experiments.saved_tables import RESULT_FILE
+from mechft.experiments.sweep.result import RESULT_FILE
 from mechft.models import build
 from mechft.report.render import Section, checks_table, render, write_report
 from mechft.report.study_sections import part_sections
 from mechft.report.study_words import options
+from mechft.report.sweep_words import cautions, seeds_told, verdicts_told
 from mechft.tasks import pcfg_config
 
 if TYPE_CHECKING:
@@ -90,37 +90,20 @@ def study_report(result: StudyResult) -> str:
 
 
 def _lead(result: StudyResult) -> list[str]:
-    config, scale = result.config, result.scale
-    verdicts = Counter(check.verdict for check in result.checks)
-    seeds = len(config.seed_list)
-    paper = SCALES["paper"]
-    lead = [
+    scale, paper = result.scale, SCALES["paper"]
+    return [
         "Small transformers are pretrained to answer questions about strings of a grammar, mostly "
         "about <b>a</b> (O_PT) with a low operand prior, about a and b with a high one. They are then "
         "fine-tuned to count <b>b</b> (O_FT) on strings where count(b) = count(a) + 1 holds with "
         "probability C<sub>Tr</sub>, looked into, and trained back. This is the second setup of Jain "
         "et al. (ICLR 2024).",
-        f"Preset <b>{html.escape(scale.preset)}</b>, <b>{seeds} seed{'s' * (seeds != 1)}</b> (each with "
+        f"Preset <b>{html.escape(scale.preset)}</b>, <b>{seeds_told(result)}</b> (each with "
         f"base models of its own), {scale.steps:,} fine-tuning steps (the paper: {paper.steps:,}) at "
         f"learning rates {_words(scale.rates)} (the paper: {_words(paper.rates)}), "
         f"C<sub>Tr</sub> in {_words(scale.correlations)}.",
-        f"Of {len(result.checks)} claims <b>{verdicts['holds']} hold</b> here, "
-        f"<b>{verdicts['does not hold']} do not</b>, and <b>{verdicts['unclear']}</b> cannot be told.",
+        verdicts_told(result, "claims"),
+        *cautions(result, "test strings"),
     ]
-    if seeds == 1:
-        lead.append(
-            "One seed: intervals are over test strings. They say how precisely these models were "
-            "measured, and nothing about another training."
-        )
-    if config.quick:
-        lead.append(
-            "<span class='warning'>A --quick run: too few trainings and steps to conclude anything "
-            "from, so no claim is judged. It shows that everything runs.</span>"
-        )
-    if result.left_out:
-        runs = "; ".join(html.escape(words) for words in result.left_out)
-        lead.append(f"Left out, {len(result.left_out)} of the runs: {runs}.")
-    return lead
 
 
 def _claims(result: StudyResult) -> Section:

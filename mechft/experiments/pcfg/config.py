@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from mechft.errors import require
 from mechft.experiments.sweep.config import SweepConfig
@@ -35,6 +35,11 @@ class StudyConfig(SweepConfig):
     def results(self) -> Path:
         """Where this reproduction's report and tables go."""
         return self.out / f"{self.name}-{self.preset}-{self.size_words}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What results say of the settings."""
+        return {**super().told, "preset": self.preset}
 
 
 class Fig5(StudyConfig):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mechft.errors import unknown_name
 from mechft.experiments.sweep.config import SweepConfig
@@ -46,10 +46,21 @@ class StoriesConfig(SweepConfig):
             raise unknown_name("story feature", self.feature, FEATURES)
 
     @property
+    def source_name(self) -> str:
+        """The source without where it lies, which says something of a machine and nothing of the stories."""
+        return self.source if self.source in ("procedural", "hub") else Path(self.source).name
+
+    @property
     def results(self) -> Path:
         """Where report and tables go."""
-        source = self.source if self.source in ("procedural", "hub") else Path(self.source).stem
+        source = Path(self.source_name).stem
         return self.out / f"{self.name}-{source}-{self.preset}-{self.size_words}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What results say of the settings."""
+        own = {"preset": self.preset, "source": self.source_name, "feature": self.feature}
+        return {**super().told, **own}
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,8 @@ STORY_SCALES: dict[str, StoriesScale] = {
     ),
     "paper": StoriesScale(),
 }
-"""Sizes by preset. The paper's own: PAPER.md, Setup 3; rates of bringing back it does not give."""
+"""Sizes by preset. The paper's own: PAPER.md, Setup 3; rates of bringing back it does not give. Tiny's and
+small's are a first guess, not yet chosen by measurement."""
 
 
 def story_scale_of(config: StoriesConfig) -> StoriesScale:

@@ -23,12 +23,12 @@ def _read(settings: Mapping[str, Any]) -> float:
     return float(settings["stories"] * settings["n_ctx"]) / 1000 / 3
 
 
-def _texts(settings: Mapping[str, Any]) -> float:
+def _rendered(settings: Mapping[str, Any]) -> float:
     stories = settings["train_stories"] or 2_000_000  # all of a source: about as many as there are
     return float(stories * len(settings["protocols"])) / 1000
 
 
-DATA = Kind("story-data", 1, f"{_WORK}.data_work:data_work", _texts)
+DATA = Kind("story-data", 1, f"{_WORK}.data_work:data_work", _rendered)
 PRETRAIN = Kind("story-pretrain", 1, f"{_WORK}.train_work:pretrain_work", _tokens)
 FINETUNE = Kind("story-finetune", 1, f"{_WORK}.train_work:finetune_work", _tokens)
 CLASSIFY = Kind("story-classifier", 1, f"{_WORK}.classifier_work:classifier_work", _tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from mechft.errors import require
 
@@ -46,6 +46,16 @@ class SweepConfig:
     def store(self) -> Path:
         """Where runs are kept."""
         return self.out / "store"
+
+    @property
+    def results(self) -> Path:
+        """Where report and tables go."""
+        return self.out / f"{self.name}-{self.size_words}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What results say of the settings: what was run, and not how or where; JSON values."""
+        return {"seeds": self.seeds, "quick": self.quick}
 
     @property
     def seed_list(self) -> tuple[int, ...]:
