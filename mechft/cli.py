@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
+from mechft import __version__
 from mechft.errors import MechftError
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import DemoConfig
@@ -25,7 +28,12 @@ class ZooList:
     """List the bundled models: how each was made, and how well it answers.
 
     Example: mechft zoo list
+
+    Attributes:
+        json: Print the manifest as JSON.
     """
+
+    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,12 @@ class ReportConfig:
     Attributes:
         folder: Where mechft reproduce wrote results.json and the tables.
         out: Where to write report.html; by default beside them.
+        json: Print settings, claims and the report's place as JSON.
     """
 
     folder: tyro.conf.Positional[Path]
     out: Path | None = None
+    json: bool = False
 
 
 Zoo = Annotated[
@@ -79,35 +89,43 @@ Command: Any = (
 )
 
 
+CONFIG = (tyro.conf.OmitSubcommandPrefixes,)
+_DESCRIPTION = """What did fine-tuning do to this model?
+
+mechft COMMAND --help explains a command with an example; mechft --version says which mechft this is.
+
+mechft --tyro-print-completion bash (or zsh, tcsh) prints completions for the shell to read.
+
+Exit codes: 0 done, 1 refused or failed, 2 not understood, 130 interrupted."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 refused or failed, 130 interrupted."""
-    command = tyro.cli(
-        Command,
-        prog="mechft",
-        description="What did fine-tuning do to this model?",
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
-    )
+    """Run a command.
+
+    Returns:
+        The exit code: 0 done, 1 refused or failed (the error says why and what to do), 2 a command line that
+        is not understood (raised as SystemExit), 130 interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        print(f"mechft {__version__}")
+        return 0
     try:
-        if isinstance(command, DemoConfig):
-            _demo(command)
-        elif isinstance(command, TracrConfig):
-            _reproduce(command)
-        elif isinstance(command, StudyConfig):
-            _study(command)
-        elif isinstance(command, StoriesConfig):
-            _stories(command)
-        elif isinstance(command, ReportConfig):
-            _report(command)
-        elif isinstance(command, ZooConfig):
-            _zoo_build(command)
-        elif isinstance(command, ZooList):
-            _zoo_list()
-        else:
-            _runs(command)
+        command = tyro.cli(
+            Command,
+            prog="mechft",
+            description=_DESCRIPTION,
+            args=arguments,
+            config=CONFIG,
+        )
+        next(run for kind, run in _RUNNERS if isinstance(command, kind))(command)
+        sys.stdout.flush()
     except MechftError as error:
         print(f"mechft: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nmechft: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -152,18 +170,23 @@ def _report(config: ReportConfig) -> None:
     from mechft.experiments.sweep.result import reproduction_of
 
     out = config.out or config.folder
+    result: Any
     if reproduction_of(config.folder) == StoriesConfig.name:
         from mechft.experiments.stories.result import read_stories_result
         from mechft.report.stories import write_stories_report
 
-        told = read_stories_result(config.folder)
-        _conclude(told.checks, write_stories_report(told, out))
-        return
-    from mechft.experiments.pcfg.result import read_result
-    from mechft.report.study import write_study_report
+        result = read_stories_result(config.folder)
+        report = write_stories_report(result, out)
+    else:
+        from mechft.experiments.pcfg.result import read_result
+        from mechft.report.study import write_study_report
 
-    result = read_result(config.folder)
-    _conclude(result.checks, write_study_report(result, out))
+        result = read_result(config.folder)
+        report = write_study_report(result, out)
+    if config.json:
+        _print_json({**result.to_dict(), "report": str(report.resolve())})
+    else:
+        _conclude(result.checks, report)
 
 
 def _runs(command: RunsList | RunsShow | RunsRemove | RunsExport) -> None:
@@ -187,9 +210,12 @@ def _zoo_build(config: ZooConfig) -> None:
         print(f"{name}  sha256 {entry['sha256'][:16]}…  {config.out / entry['file']}")
 
 
-def _zoo_list() -> None:
+def _zoo_list(command: ZooList) -> None:
     from mechft.models.bundled import manifest
 
+    if command.json:
+        _print_json(manifest())
+        return
     for name, entry in manifest().items():
         accuracies = "  ".join(f"{q} {a:.0%}" for q, a in entry["accuracy"].items())
         task = entry["task"]
@@ -199,6 +225,22 @@ def _zoo_list() -> None:
             prior = ", ".join(f"{p:g}" for p in task["operand_prior"])
             made = f"P(a, b, c) = ({prior}); {entry['steps']} steps"
         print(f"{name}\n    {made}; {accuracies}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1))
+
+
+_RUNNERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], None]], ...] = (
+    (DemoConfig, _demo),
+    (TracrConfig, _reproduce),
+    (StudyConfig, _study),
+    (StoriesConfig, _stories),
+    (ReportConfig, _report),
+    (ZooConfig, _zoo_build),
+    (ZooList, _zoo_list),
+    ((RunsList, RunsShow, RunsRemove, RunsExport), _runs),
+)
 
 
 if __name__ == "__main__":

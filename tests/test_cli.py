@@ -3,23 +3,67 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import tyro
 
 from mechft import cli
 from mechft.errors import unknown_name
 from mechft.experiments.zoo_config import ZooConfig
 from mechft.models.bundled import manifest
 
+COMMANDS = [
+    ["demo"],
+    ["report"],
+    ["zoo", "build"],
+    ["zoo", "list"],
+    *(["runs", name] for name in ("list", "show", "rm", "export")),
+    *(["reproduce", name] for name in cli._REPRODUCTIONS),
+]
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["zoo"], ["zoo", "build"], ["zoo", "list"]])
-def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+
+def _help(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--help"])
     assert stop.value.code == 0
-    text = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_the_help_fits_a_screen_and_says_what_scripts_need(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = _help([], capsys)
     assert text.startswith("usage: mechft") and len(text.splitlines()) <= 40
+    assert "Exit codes" in text and "--version" in text and "--tyro-print-completion" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_help_of_every_command_has_an_example_that_parses(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = _help(command, capsys)
+    (found,) = re.findall(r"Example: mechft (.*?)\n\n", text, re.DOTALL)
+    example = found.split()
+    assert example[: len(command)] == command
+    assert tyro.cli(cli.Command, args=example, config=cli.CONFIG) is not None
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mechft {version('mechft')}\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m mechft.cli zoo list --json"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -c 5"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout[:1], done.stderr) == (0, "{", "")
 
 
 def test_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,6 +77,8 @@ def test_zoo_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["zoo", "list"]) == 0
     text = capsys.readouterr().out
     assert "pcfg-tiny-low" in text and "P(a, b, c) = (0.999, 0.001, 0)" in text
+    assert cli.main(["zoo", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == manifest()
 
 
 def test_zoo_build_is_reproducible_and_keeps_what_is_there(tmp_path: Path) -> None:
@@ -89,7 +135,7 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     def interrupt(config: ZooConfig) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_zoo_build", interrupt)
+    monkeypatch.setattr("mechft.experiments.zoo.build_zoo", interrupt)
     assert cli.main(["zoo", "build"]) == 130
     assert "goes on from here" in capsys.readouterr().err
 

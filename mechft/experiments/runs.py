@@ -31,7 +31,7 @@ def run_command(command: RunsList | RunsShow | RunsRemove | RunsExport) -> str:
         )
     store = Store(command.store)
     if isinstance(command, RunsList):
-        return _list(store, command.kind)
+        return _list(store, command)
     if isinstance(command, RunsShow):
         return _show(store, store.entry(command.key))
     if isinstance(command, RunsRemove):
@@ -39,8 +39,11 @@ def run_command(command: RunsList | RunsShow | RunsRemove | RunsExport) -> str:
     return _export(store, command)
 
 
-def _list(store: Store, kind: str | None) -> str:
-    entries = _of_kind(store.entries(), kind)
+def _list(store: Store, command: RunsList) -> str:
+    entries = _of_kind(store.entries(), command.kind)
+    if command.json:
+        told = [{**entry.description, "bytes": entry.size} for entry in entries]
+        return json.dumps({"runs": told, "unfinished": store.unfinished()}, indent=1)
     lines = [
         f"{entry.key[:8]}  {entry.kind:<9} {entry.description['made']['time'][:16].replace('T', ' ')}  "
         f"{entry.description['made']['seconds']:7.1f} s  {_in_short(entry)}"

@@ -21,15 +21,17 @@ class RunsList:
     Attributes:
         store: The study's store.
         kind: Only runs of this kind: pretrain, finetune, reverse, prune, probe, ask.
+        json: Print the runs with all they say as JSON.
     """
 
     store: Path = _STORE
     kind: str | None = None
+    json: bool = False
 
 
 @dataclass(frozen=True)
 class RunsShow:
-    """Show a run: its settings, what it needed, its files, and whether they are whole.
+    """Show a run as JSON: its settings, what it needed, its files, and whether they are whole.
 
     Example: mechft runs show 3f2a --store study/store
 

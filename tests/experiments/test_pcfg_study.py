@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,8 @@ def test_runs_are_listed_shown_exported_and_removed(
     only = run_command(RunsList(store=store, kind="prune")).splitlines()
     assert len(only) - 1 == sum(entry.kind == "prune" for entry in entries)
     entry = next(entry for entry in entries if entry.kind == "finetune")
+    told = json.loads(run_command(RunsList(store=store, kind="prune", json=True)))
+    assert len(told["runs"]) == len(only) - 1 and {r["kind"] for r in told["runs"]} == {"prune"}
     shown = run_command(RunsShow(entry.key[:10], store))
     assert '"state": "whole"' in shown and '"train_correlation"' in shown
     target = tmp_path / "exported"
