@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
-from mechft import __version__
 from mechft.errors import MechftError
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import DemoConfig
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["--version"]:
-        print(f"mechft {__version__}")
+        print(f"mechft {version('mechft')}")
         return 0
     try:
         command = tyro.cli(
