@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mechft.analysis.units.mask_files import save_mask as save_mask
     from mechft.analysis.units.scores import gradient_times_weight as gradient_times_weight
     from mechft.analysis.units.scores import random_scores as random_scores
+    from mechft.models.build import ModelConfig as ModelConfig
     from mechft.models.bundled import manifest as manifest
     from mechft.models.channels import channel as channel
     from mechft.models.channels import residual_labels as residual_labels
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mechft.models.generation import generate as generate
     from mechft.models.llama import export_llama as export_llama
     from mechft.models.llama import import_llama as import_llama
+    from mechft.models.opening import open_model as open_model
     from mechft.models.tracr import compile_program as compile_program
     from mechft.plots import plot as plot
     from mechft.randomness import generator as generator
@@ -56,15 +58,19 @@ if TYPE_CHECKING:
     from mechft.shortcuts.weights import spectrum as spectrum
     from mechft.tasks.contrast import Contrast as Contrast
     from mechft.tasks.correlation import Correlation as Correlation
+    from mechft.tasks.own import OwnTask as OwnTask
     from mechft.tasks.pcfg import PCFGTask as PCFGTask
     from mechft.tasks.pcfg_config import PCFGConfig as PCFGConfig
     from mechft.tasks.program_config import ProgramConfig as ProgramConfig
     from mechft.tasks.programs import ProgramTask as ProgramTask
+    from mechft.tasks.prompts import read_prompts as read_prompts
+    from mechft.tasks.protocol import check_task as check_task
     from mechft.tasks.stories.procedural.generator import ProceduralStories as ProceduralStories
     from mechft.tasks.stories.protocols import StoryProtocol as StoryProtocol
     from mechft.tasks.stories.record import StoryRecord as StoryRecord
     from mechft.tasks.stories.sources import read_stories as read_stories
     from mechft.tasks.stories.tokenizer import StoryTokenizer as StoryTokenizer
+    from mechft.tasks.task import register_task as register_task
     from mechft.training.callbacks import Callback as Callback
     from mechft.training.compiled import compile_task as compile_task
     from mechft.training.densify import densify as densify
@@ -77,6 +83,8 @@ if TYPE_CHECKING:
     from mechft.training.recipes import reverse_finetune as reverse_finetune
     from mechft.training.recipes import scratch as scratch
     from mechft.training.recipes import scratch_finetune as scratch_finetune
+    from mechft.training.tracking import TableLog as TableLog
+    from mechft.training.tracking import WandbLog as WandbLog
     from mechft.training.trained import Trained as Trained
     from mechft.training.trained import load as load
     from mechft.training.trained import save as save
@@ -91,15 +99,21 @@ _PUBLIC = {
     "ProgramTask": "tasks.programs",
     "Correlation": "tasks.correlation",
     "Contrast": "tasks.contrast",
+    "OwnTask": "tasks.own",
+    "register_task": "tasks.task",
+    "check_task": "tasks.protocol",
     # stories: what they are, made here or read; deletion of a feature
     "StoryRecord": "tasks.stories.record",
     "ProceduralStories": "tasks.stories.procedural.generator",
     "read_stories": "tasks.stories.sources",
     "StoryProtocol": "tasks.stories.protocols",
     "StoryTokenizer": "tasks.stories.tokenizer",
-    # models: loading, saving, the fast forward
+    # models: loading, saving, anybody's; the fast forward
     "load": "training.trained",
     "save": "training.trained",
+    "open_model": "models.opening",
+    "read_prompts": "tasks.prompts",
+    "ModelConfig": "models.build",
     "manifest": "models.bundled",
     "fused_logits": "models.fused",
     "generate": "models.generation",
@@ -125,6 +139,8 @@ _PUBLIC = {
     "accuracy": "training.evaluation",
     "predictions": "training.evaluation",
     "Callback": "training.callbacks",
+    "TableLog": "training.tracking",
+    "WandbLog": "training.tracking",
     # analysis: one-liners on trained models (the plain forms are in mechft.analysis)
     # what is still there?
     "probe": "shortcuts.probing",

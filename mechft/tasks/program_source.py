@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from mechft.errors import ConfigError, require
 from mechft.tasks.batch import TokenBatch
+from mechft.tasks.conditioned import Conditioned
 from mechft.tasks.correlation import Correlation
 
 if TYPE_CHECKING:
     from mechft.tasks.programs import ProgramTask
-
-_TRIAL = 4096  # strings tried before a correlation is accepted
-_RAREST = 0.005  # share of them that must (and must not) have it: at worst 200 candidates a row
-_LARGEST_POOL = 65_536  # candidates drawn at once: 24 MB of the counter's strings
-_FRUITLESS_ROUNDS = 100  # at shares of _RAREST the chance of as many without a find is below 1e-50
 
 
 class ProgramSource:
@@ -63,10 +57,7 @@ class ProgramSource:
         self.task, self.family, self.operand = task, family, operand
         self.correlation = correlation
         self._column = task.column(operand)
-        if correlation is not None:
-            self._pretraining = task.column(correlation.pretraining_operand)
-            self._finetuning = task.column(correlation.finetuning_operand)
-            self._shares = self._reached(correlation)
+        self._strings = None if correlation is None else self._conditioned(correlation)
         self._labels = {f"{family}({name})": task.column(name) for name in self._labelled()}
 
     def _labelled(self) -> tuple[str, ...]:
@@ -78,74 +69,33 @@ class ProgramSource:
             names += [correlation.pretraining_operand, correlation.finetuning_operand]
         return tuple(sorted(set(names), key=int))
 
-    def _fits(self, codes: Tensor, correlation: Correlation) -> dict[bool, Bool[Tensor, " batch"]]:
-        """Which strings do as ones with the correlation (True), and which as ones without (False)."""
-        facts = self.task.strings.facts(codes)
-        gap = facts[:, self._finetuning] - facts[:, self._pretraining]
-        holds = gap == correlation.offset
-        return {True: holds, False: ~holds & (gap != 0) if correlation.distinct else ~holds}
+    def _draw(self, size: int, generator: torch.Generator) -> Int[Tensor, "batch letter"]:
+        return self.task.strings.draw(size, generator)
 
-    def _reached(self, correlation: Correlation) -> dict[bool, float]:
-        """Shares of plain strings that do, from a trial; raises if one asked for is out of reach."""
-        trial = self.task.strings.draw(_TRIAL, torch.Generator().manual_seed(0))
-        fits = self._fits(trial, correlation)
-        shares = {kind: float(found.double().mean()) for kind, found in fits.items()}
-        share = shares[True]
-        claim = (
-            f"r(x, {correlation.finetuning_operand}) − r(x, {correlation.pretraining_operand}) = "
-            f"{correlation.offset} holds in {share:.1%} of {_TRIAL} trial strings of the program "
-            f"{self.family} with {self.task.config.shortest} to {self.task.config.length} letters"
-        )
-        require(
-            correlation.probability == 0 or share >= _RAREST,
-            f"The offset q = {correlation.offset} is out of reach: {claim}. Choose an offset nearer "
-            "to what plain strings have.",
-        )
-        require(
-            correlation.probability == 1 or shares[False] >= _RAREST,
-            f"Strings without the correlation are out of reach: {claim}. Choose another offset, a "
-            "shorter length, or probability 1.",
-        )
-        return shares
+    def _pair(self, codes: Tensor, correlation: Correlation) -> tuple[Tensor, Tensor]:
+        """r(x, O_PT) and r(x, O_FT) of strings."""
+        facts, task = self.task.strings.facts(codes), self.task
+        columns = (correlation.pretraining_operand, correlation.finetuning_operand)
+        one, other = (facts[:, task.column(operand)] for operand in columns)
+        return one, other
 
-    def _conditioned(
-        self, size: int, generator: torch.Generator, correlation: Correlation
-    ) -> tuple[Int[Tensor, "batch letter"], Bool[Tensor, " batch"]]:
-        """Strings that have the correlation where a coin of its probability says so."""
-        wanted = torch.rand(size, generator=generator) < correlation.probability
-        codes = torch.empty(size, self.task.config.length, dtype=torch.long)
-        shares = self._shares
-        rows = {kind: (wanted == kind).nonzero().squeeze(1) for kind in shares}
-        fruitless = 0
-        while any(len(left) for left in rows.values()):
-            # A tenth and 16 candidates above what is expected to do: mostly one round suffices.
-            expected = max(len(rows[kind]) / shares[kind] for kind in rows if len(rows[kind]))
-            pool = self.task.strings.draw(
-                min(math.ceil(1.1 * expected) + 16, _LARGEST_POOL), generator
-            )
-            fits = self._fits(pool, correlation)
-            fruitless += 1
-            for kind, left in rows.items():
-                found = fits[kind].nonzero().squeeze(1)[: len(left)]
-                codes[left[: len(found)]] = pool[found]
-                rows[kind] = left[len(found) :]
-                fruitless = 0 if len(found) else fruitless
-            if fruitless >= _FRUITLESS_ROUNDS:
-                missing = sum(len(left) for left in rows.values())
-                raise ConfigError(
-                    f"No string could be found for {missing} of {size} samples in "
-                    f"{_FRUITLESS_ROUNDS} rounds with {correlation}. Choose an offset nearer to "
-                    "what plain strings have."
-                )
-        return codes, wanted
+    def _conditioned(self, correlation: Correlation) -> Conditioned:
+        """The strings of a correlation; raises if it is out of reach."""
+        config = self.task.config
+        return Conditioned(
+            self._draw,
+            lambda codes: self._pair(codes, correlation),
+            correlation,
+            f"strings of the program {self.family} with {config.shortest} to {config.length} letters",
+        )
 
     def sample(self, size: int, generator: torch.Generator) -> TokenBatch:
         """Draw ``size`` samples, using only the randomness of ``generator``."""
         task, wanted = self.task, None
-        if self.correlation is None:
-            codes = task.strings.draw(size, generator)
+        if self._strings is None:
+            codes = self._draw(size, generator)
         else:
-            codes, wanted = self._conditioned(size, generator, self.correlation)
+            codes, wanted = self._strings.sample(size, generator)
         facts = task.strings.facts(codes)
         labels = {name: facts[:, column] for name, column in self._labels.items()}
         answer = task.answer_id(facts[:, self._column])

@@ -14,6 +14,7 @@ from mechft.training.schedule import warmup_cosine
 
 _NO_NAMES: Mapping[str, float] = MappingProxyType({})
 ADAMW_WEIGHT_DECAY = 0.01
+Loss = Literal["answer", "next_token"]
 
 
 def learning_rate_value(value: str | float, names: Mapping[str, float] = _NO_NAMES) -> float:
@@ -73,7 +74,7 @@ class TrainConfig:
     learning_rate: float
     batch_size: int = 96
     micro_batches: int = 1
-    loss: Literal["answer", "next_token"] = "answer"
+    loss: Loss = "answer"
     answer_weight: float = 1.0
     warmup_fraction: float = 0.2
     final_fraction: float = 0.01

@@ -15,7 +15,10 @@ from mechft.randomness import derive_seed
 from mechft.tasks.batch import Source, TokenBatch
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.mixture import MixedSource
-from mechft.tasks.task import Task
+from mechft.tasks.pcfg import PCFGTask
+from mechft.tasks.programs import ProgramTask
+from mechft.tasks.protocol import check_task
+from mechft.tasks.task import PretrainableTask, Task
 from mechft.training.behaviour import (
     EVALUATION_SIZE,
     behaviour_queries,
@@ -120,6 +123,7 @@ def finetuning_plan(
     name: str | None = None,
 ) -> Plan:
     """What ``finetune`` does with the same arguments, before it does it."""
+    check_own_task(base.task)
     contrast = contrast_of(base.task, family, pretraining_operand, operand, offset)
     correlation = None
     if train_correlation is not None:
@@ -165,14 +169,12 @@ def finetuning_plan(
 
 def _pretraining(task: Task) -> Source:
     """What a task's models were pretrained on; not every task has it, so it is no member of ``Task``."""
-    pretraining = getattr(task, "pretraining", None)
-    if pretraining is None:
+    if not isinstance(task, PretrainableTask):
         raise ConfigError(
             "pretraining_share mixes in what a model was pretrained on; got a task of kind "
             f"{task.kind!r}, which has no pretraining data (no method pretraining()). Leave it at 0."
         )
-    source: Source = pretraining()
-    return source
+    return task.pretraining()
 
 
 def reversal_plan(
@@ -189,6 +191,7 @@ def reversal_plan(
     name: str | None = None,
 ) -> Plan:
     """What ``reverse_finetune`` does with the same arguments, before it does it."""
+    check_own_task(model.task)
     contrast = contrast or model.contrast
     queries = behaviour_queries(model.task, contrast)
     names = [name for name in ("acc_pt_cte0", "acc_ft_cte1") if name in queries]
@@ -216,6 +219,12 @@ def reversal_plan(
     start = model.renamed(name or f"{model.name}+reft")
     evaluations = evaluation_batches(watched, seed, evaluation_size)
     return Plan(start, source, config, evaluations, facts)
+
+
+def check_own_task(task: Task, *, pretraining: bool = False) -> None:
+    """Raise if a task that is not of this package lacks something; see ``check_task``."""
+    if not isinstance(task, (PCFGTask, ProgramTask)):
+        check_task(task, pretraining=pretraining)
 
 
 def contrast_of(

@@ -1,6 +1,9 @@
 """How each kind of task is fine-tuned: the paper's settings, and ours where it has none.
 
-What recipes fall back on. A task of another kind gets a protocol by an entry in ``PROTOCOLS``.
+What recipes fall back on. A task of one's own has ``OWN_TASK`` unless ``PROTOCOLS`` gets an entry for its
+kind::
+
+    PROTOCOLS["Sums"] = replace(OWN_TASK, learning_rate=1e-3, steps=100)
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mechft.errors import require, unknown_name
-from mechft.tasks.task import Task
+from mechft.tasks.task import KINDS, Task
 from mechft.training.config import TrainConfig, learning_rate_value
 
 
@@ -112,13 +115,18 @@ PROTOCOLS: dict[str, TrainingProtocol] = {
 }
 """How models are trained, by kind of task."""
 
+OWN_TASK = PROTOCOLS["pcfg"]
+"""How models of a task of one's own are trained, unless ``PROTOCOLS`` says otherwise."""
+
 
 def protocol_of(task: Task) -> TrainingProtocol:
-    """The protocol of a task's kind.
+    """The protocol of a task's kind; ``OWN_TASK`` for a registered one that has none of its own.
 
     Raises:
-        UnknownNameError: If there is none for this kind; lists those there are.
+        UnknownNameError: If the kind is neither registered nor among ``PROTOCOLS``; lists these.
     """
     if task.kind not in PROTOCOLS:
+        if task.kind in KINDS:
+            return OWN_TASK
         raise unknown_name("kind of task in mechft.training.protocols", task.kind, PROTOCOLS)
     return PROTOCOLS[task.kind]

@@ -12,8 +12,10 @@ from mechft.models.build import ModelConfig
 from mechft.randomness import derive_seed
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg_config import PCFGConfig
+from mechft.tasks.task import PretrainableTask
 from mechft.training.behaviour import EVALUATION_SIZE
 from mechft.training.callbacks import Callback
+from mechft.training.config import Loss
 from mechft.training.plan import carry_out, finetuning_plan, reversal_plan
 from mechft.training.precision import Precision
 from mechft.training.pretraining import pretraining_plan
@@ -25,7 +27,7 @@ def pretrain(
     preset: str = "tiny",
     prior: str = "low",
     *,
-    task: PCFGConfig | None = None,
+    task: PCFGConfig | PretrainableTask | None = None,
     model: ModelConfig | None = None,
     steps: int | None = None,
     learning_rate: float = 1e-3,
@@ -34,16 +36,21 @@ def pretrain(
     evaluation_size: int = EVALUATION_SIZE,
     device: torch.device | str = "cpu",
     precision: Precision = "float32",
+    loss: Loss = "next_token",
     directory: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     name: str | None = None,
 ) -> Trained:
     """Train a model from nothing on all families, with fresh texts at every step (Jain et al., Sec. 4).
 
+    Or on a task of your own: an object of a subclass of ``OwnTask`` (``mechft.tasks.own``), or of any class
+    that has the members of ``PretrainableTask``. It is checked before anything is trained.
+
     Args:
         preset: Size of task and model: "tiny", "small" or "paper".
         prior: Operand prior: "low", "medium", "high" … or "never_a" for the Scr.+FT control's start.
-        task: A task of your own instead of the preset's; ``prior`` is then not used.
+        task: A task of your own, or other settings of the grammar's, instead of the preset's; ``prior`` is
+            then not used.
         model: A shape of your own instead of the preset's.
         steps: Optimiser steps; the preset's number by default.
         learning_rate: Peak rate. Paper: 1e-3.
@@ -52,12 +59,16 @@ def pretrain(
         evaluation_size: Rows of each evaluation during the run.
         device: Where to train. Other recipes train where the model is that they are given.
         precision: "float32"; "tf32" or "bf16" for faster steps on a GPU (``mechft.training.precision``).
+        loss: "next_token", every token's and the answer's once more; or the "answer"'s alone, which suffices
+            where strings are random, and is all there is where answers are no tokens.
         directory: Where to keep checkpoints, to be resumed by the same call, and the finished model.
         callbacks: Told what happens during the run; see ``mechft.training.callbacks``.
-        name: What tables call the model; "pcfg-PRESET-PRIOR" by default.
+        name: What tables call the model; "pcfg-PRESET-PRIOR" by default, or the kind of a task of your own.
 
     Raises:
         UnknownNameError: If a preset or prior is not known.
+        ConfigError: If a task of your own lacks a method, which it names, or contradicts itself
+            (``mechft.tasks.protocol.check_task``); if ``model`` has other sizes than the task.
         OutputExistsError: If ``directory`` holds another run.
 
     Cost: tiny takes 5 to 10 minutes on 2 cores.
@@ -73,6 +84,7 @@ def pretrain(
         seed=seed,
         evaluation_size=evaluation_size,
         precision=precision,
+        loss=loss,
         name=name,
     )
     return carry_out(plan.on(device), directory, callbacks)
@@ -136,8 +148,9 @@ def finetune(
 
     Raises:
         UnknownNameError: If operand, family or learning rate is not known.
-        ConfigError: If the correlation cannot be planted, a number is out of range, or the task does not
-            take ``pretraining_share`` or ``randomised`` (compiled programs take neither).
+        ConfigError: If the correlation cannot be planted, a number is out of range, the task does not
+            take ``pretraining_share`` or ``randomised`` (compiled programs take neither), or a task of your
+            own contradicts itself (``mechft.tasks.protocol.check_task``).
         OutputExistsError: If ``directory`` holds another run.
 
     Cost: at tiny, 400 steps take about a minute on 2 cores.

@@ -22,7 +22,7 @@ from mechft.models.bundled import bundled_path
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.models.hook_points import device_of
 from mechft.tasks.contrast import Contrast
-from mechft.tasks.task import Task, task_from_dict
+from mechft.tasks.task import KINDS, Task, task_from_dict
 from mechft.training.run import HISTORY_COLUMNS
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def load(name_or_path: str | Path) -> Trained:
 
     Raises:
         UnknownNameError: If it is neither a bundled name nor a file; lists the names.
-        CheckpointError: If the file is truncated, foreign, or a run that has not finished.
+        CheckpointError: If the file is truncated, foreign, a run that has not finished, or holds a model of a
+            task of your own whose class has not been defined or imported yet.
 
     Cost: some seconds for the first call in a process (importing TransformerLens), then 0.1 s.
     """
@@ -165,6 +166,7 @@ def load(name_or_path: str | Path) -> Trained:
             f"{path} is the state of a training run. A finished run's folder holds {MODEL_FILE} beside "
             "it: load that, or the folder; start an unfinished one again to finish it."
         )
+    _check_kind_known(path, description.get("task"))
     try:
         task = task_from_dict(description["task"])
         trained = Trained(
@@ -189,6 +191,17 @@ def load(name_or_path: str | Path) -> Trained:
             "for each other."
         )
     return trained
+
+
+def _check_kind_known(path: Path, task: object) -> None:
+    """A task of one's own can be read only where its class is."""
+    kind = task.get("kind") if isinstance(task, dict) else None
+    if kind is not None and kind not in KINDS:
+        raise CheckpointError(
+            f"{path} holds a model of a task of kind {kind!r}, and no class of that kind is known here "
+            f"(known: {', '.join(KINDS)}). Define or import the task's class first; one that is no subclass "
+            "of OwnTask needs @register_task, too."
+        )
 
 
 def package_versions() -> dict[str, str]:
