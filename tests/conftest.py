@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 SMALL = PCFGConfig(text_length=12, counting_window=6, occurrence=2, pair_occurrence=1, lookback=6)
+
+
+# Two workers with two threads each would wait for each other.
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
