@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
+from mechft.errors import CheckpointError
 from mechft.experiments.checks import Check
 from mechft.experiments.pcfg.config import SCALES, STUDIES, StudyScale, scale_of
 from mechft.experiments.pcfg.parts import pieces_of
@@ -201,6 +202,19 @@ def test_the_report_goes_where_it_is_told(tmp_path: Path) -> None:
     told = write_study_report(read_result(result.config.results), tmp_path / "elsewhere")
     assert told == tmp_path / "elsewhere" / "report.html"
     assert told.read_text() == beside.read_text()
+
+
+def test_notes_beside_the_tables_are_in_the_report_under_their_claims(tmp_path: Path) -> None:
+    result = replace(study("main", tmp_path, seeds=1), tables={})
+    folder = result.save()
+    assert "looking closer" not in study_report(read_result(folder))
+    (folder / "notes.json").write_text('{"anoth": "It was <chance>."}')
+    found = read_result(folder)
+    assert found.notes == {"another": "It was <chance>."}
+    assert "<b>another</b>: It was &lt;chance&gt;." in study_report(found)
+    (folder / "notes.json").write_text('{"a fourth": "Nobody claims this."}')
+    with pytest.raises(CheckpointError, match="begins 0 of them"):
+        read_result(folder)
 
 
 def test_code_in_the_report_draws_its_figures(

@@ -13,7 +13,7 @@ from mechft.report.stories_samples import samples_section
 from mechft.report.stories_sections import behaviour_sections
 from mechft.report.stories_settings import counts_section, settings_section
 from mechft.report.stories_words import options, setting_words, source_of
-from mechft.report.sweep_words import cautions, seeds_told, verdicts_told
+from mechft.report.sweep_words import cautions, notes_told, seeds_told, verdicts_told
 
 
 def write_stories_report(result: StoriesResult, folder: Path | None = None) -> Path:
@@ -95,6 +95,7 @@ def _claims(result: StoriesResult) -> Section:
             checks_table(result.checks, "Claim")
             if result.checks
             else "The tables of this study bear on none of the claims.",
+            *notes_told(result),
         ],
         data="claims.csv",
     )

@@ -14,7 +14,7 @@ from mechft.models import build
 from mechft.report.render import Section, checks_table, render, write_report
 from mechft.report.study_sections import part_sections
 from mechft.report.study_words import options
-from mechft.report.sweep_words import cautions, seeds_told, verdicts_told
+from mechft.report.sweep_words import cautions, notes_told, seeds_told, verdicts_told
 from mechft.tasks import pcfg_config
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def _claims(result: StudyResult) -> Section:
             checks_table(result.checks, "Claim")
             if result.checks
             else "The tables of this study bear on none of the claims.",
+            *notes_told(result),
         ],
         data="claims.csv",
     )

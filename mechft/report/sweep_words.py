@@ -46,3 +46,14 @@ def cautions(result: SweepResult[Any, Any], rows: str) -> list[str]:
         runs = "; ".join(html.escape(words) for words in result.left_out)
         said.append(f"Left out, {len(result.left_out)} of the runs: {runs}.")
     return said
+
+
+def notes_told(result: SweepResult[Any, Any]) -> list[str]:
+    """What is behind the verdicts, where somebody looked and wrote it down; as HTML."""
+    if not result.notes:
+        return []
+    items = "".join(
+        f"<li><b>{html.escape(claim)}</b>: {html.escape(note)}</li>"
+        for claim, note in result.notes.items()
+    )
+    return [f"What was found on looking closer (written by hand, not by a rule):<ul>{items}</ul>"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESULT_FILE = "results.json"
+NOTES_FILE = "notes.json"
 
 ConfigT = TypeVar("ConfigT", bound=SweepConfig)
 ScaleT = TypeVar("ScaleT")
@@ -33,6 +34,8 @@ class SweepResult(Generic[ConfigT, ScaleT]):
         checks: The paper's claims and whether they hold.
         left_out: Runs that diverged, and those that needed them, in words.
         versions: Of the packages it was run with.
+        notes: What somebody who looked found behind a claim's verdict, by the claim. Nothing is measured by
+            them; they are read from notes.json beside the tables, if it is there, and never written.
     """
 
     config: ConfigT
@@ -41,6 +44,7 @@ class SweepResult(Generic[ConfigT, ScaleT]):
     checks: tuple[Check, ...]
     left_out: tuple[str, ...]
     versions: dict[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of results.json: plain JSON values."""
@@ -88,7 +92,8 @@ def read_saved(
         what: What the folder should hold results of, for the error.
 
     Raises:
-        CheckpointError: If the folder holds no such result, or a table of it is missing.
+        CheckpointError: If the folder holds no such result, a table of it is missing, or a note is on no
+            claim of it.
     """
     import pandas as pd
 
@@ -102,12 +107,28 @@ def read_saved(
             tuple(Check(c["claim"], c["evidence"], c["holds"]) for c in found["claims"]),
             tuple(found["left_out"]),
             found["versions"],
+            _notes(folder / NOTES_FILE, [claim["claim"] for claim in found["claims"]]),
         )
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{folder} holds no results of {what} ({type(error).__name__}: {error}). Give the folder "
             f"with {RESULT_FILE} and the CSV files that mechft reproduce wrote."
         ) from error
+
+
+def _notes(path: Path, claims: Sequence[str]) -> dict[str, str]:
+    """Notes by claim; the file names each by how it begins."""
+    written: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    notes = {}
+    for beginning, note in written.items():
+        meant = [claim for claim in claims if claim.startswith(beginning)]
+        if len(meant) != 1:
+            raise CheckpointError(
+                f"A note of {path} is on the one claim that begins with its name; {beginning!r} begins "
+                f"{len(meant)} of them. Give the claim's first words, as claims.csv has them."
+            )
+        notes[meant[0]] = note
+    return notes
 
 
 def reproduction_of(folder: str | Path) -> str:
