@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mechft.models.tracr import compile_program as compile_program
     from mechft.plots import plot as plot
     from mechft.randomness import generator as generator
+    from mechft.report.comparison import compare as compare
     from mechft.shortcuts.ablation import ablate_heads as ablate_heads
     from mechft.shortcuts.ablation import compare_ablations as compare_ablations
     from mechft.shortcuts.activations import diff_activations as diff_activations
@@ -141,6 +142,8 @@ _PUBLIC = {
     "Callback": "training.callbacks",
     "TableLog": "training.tracking",
     "WandbLog": "training.tracking",
+    # any two models on your own data: every analysis that applies, and a report
+    "compare": "report.comparison",
     # analysis: one-liners on trained models (the plain forms are in mechft.analysis)
     # what is still there?
     "probe": "shortcuts.probing",

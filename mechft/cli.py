@@ -15,6 +15,7 @@ import tyro
 
 from mechft.errors import MechftError
 from mechft.experiments.checks import Check
+from mechft.experiments.compare.config import DiffConfig
 from mechft.experiments.demo_config import DemoConfig
 from mechft.experiments.pcfg.config import STUDIES, StudyConfig
 from mechft.experiments.runs_config import RunsExport, RunsList, RunsRemove, RunsShow
@@ -38,12 +39,12 @@ class ZooList:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write the report of a study (PCFG or stories) anew from its tables (CSV); nothing is trained.
+    """Write the report of a study or a comparison anew from its tables (CSV); nothing is trained.
 
     Example: mechft report study/main-tiny-3-seeds --out here
 
     Attributes:
-        folder: Where mechft reproduce wrote results.json and the tables.
+        folder: Where mechft reproduce or mechft diff wrote results.json and the tables.
         out: Where to write report.html; by default beside them.
         json: Print settings, claims and the report's place as JSON.
     """
@@ -82,6 +83,7 @@ Runs = Annotated[
 ]
 Command: Any = (
     Annotated[DemoConfig, tyro.conf.subcommand("demo")]
+    | Annotated[DiffConfig, tyro.conf.subcommand("diff")]
     | Reproduce
     | Runs
     | Annotated[ReportConfig, tyro.conf.subcommand("report")]
@@ -141,6 +143,25 @@ def _demo(config: DemoConfig) -> None:
     _conclude(result.checks, write_demo_report(result))
 
 
+def _diff(config: DiffConfig) -> None:
+    from mechft.report.comparison import compare
+
+    found = compare(
+        config.base,
+        config.finetuned,
+        config.data,
+        out=config.out,
+        device=config.device,
+        progress=not config.json,
+        **vars(config.settings),
+    )
+    report = (config.out / "report.html").resolve()
+    if config.json:
+        _print_json({**found.to_dict(), "report": str(report)})
+    else:
+        print(f"\n{found}\n\nReport: {report}")
+
+
 def _reproduce(config: TracrConfig) -> None:
     print("Loading (importing TransformerLens takes some seconds) …", flush=True)
     from mechft.experiments.tracr import run_tracr
@@ -167,11 +188,20 @@ def _stories(config: StoriesConfig) -> None:
 
 
 def _report(config: ReportConfig) -> None:
+    from mechft.experiments.compare.files import is_comparison, read_comparison
     from mechft.experiments.sweep.result import reproduction_of
 
     out = config.out or config.folder
     result: Any
-    if reproduction_of(config.folder) == StoriesConfig.name:
+    if is_comparison(config.folder):
+        from mechft.report.comparison import write_comparison_report
+
+        result = read_comparison(config.folder)
+        report = write_comparison_report(result, out)
+        if not config.json:
+            print(f"\n{result}\n\nReport: {report.resolve()}")
+            return
+    elif reproduction_of(config.folder) == StoriesConfig.name:
         from mechft.experiments.stories.result import read_stories_result
         from mechft.report.stories import write_stories_report
 
@@ -233,6 +263,7 @@ def _print_json(value: Any) -> None:
 
 _RUNNERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], None]], ...] = (
     (DemoConfig, _demo),
+    (DiffConfig, _diff),
     (TracrConfig, _reproduce),
     (StudyConfig, _study),
     (StoriesConfig, _stories),

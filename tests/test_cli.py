@@ -16,9 +16,12 @@ from mechft import cli
 from mechft.errors import unknown_name
 from mechft.experiments.zoo_config import ZooConfig
 from mechft.models.bundled import manifest
+from mechft.randomness import generator
+from mechft.training.trained import load
 
 COMMANDS = [
     ["demo"],
+    ["diff"],
     ["report"],
     ["zoo", "build"],
     ["zoo", "list"],
@@ -56,6 +59,30 @@ def test_the_help_of_every_command_has_an_example_that_parses(
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"mechft {version('mechft')}\n"
+
+
+def test_diff_writes_what_it_says_and_report_makes_it_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = load("pcfg-tiny-low").task
+    batch = task.query("C", "a").sample(20, generator(0))
+    words = [task.vocabulary.decode(row.tolist()) for row in batch.tokens]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"text": " ".join(row)}) + "\n" for row in words))
+    out = tmp_path / "out"
+    pair = ["diff", "pcfg-tiny-low", "pcfg-tiny-never-a", "--data", str(data), "--out", str(out)]
+    assert cli.main([*pair, "--quick", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["findings"] and told["data"]["counts"]["read"] == len(batch)
+    page = Path(told["report"]).read_text()
+    Path(told["report"]).unlink()
+    assert cli.main(["report", str(out), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    headings = re.compile(r"<h2.*?</h2>")  # tables are kept to eight digits, so figures differ
+    assert headings.findall(Path(again["report"]).read_text()) == headings.findall(page) != []
+    assert again["findings"] == told["findings"]
+    assert cli.main([*pair[:-1], str(tmp_path), "--quick"]) == 1  # holds other things
+    assert "left as it is" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

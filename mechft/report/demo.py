@@ -27,7 +27,7 @@ from mechft.report.demo_sections import (
     prune_section,
     revival_section,
 )
-from mechft.report.render import Section, checks_table, render, write_report
+from mechft.report.render import Section, checks_table, render, table_html, write_report
 from mechft.training.trained import package_versions
 
 
@@ -92,17 +92,17 @@ def _checks_section(result: DemoResult) -> Section:
 
 
 def _verdict_section(result: DemoResult) -> Section:
+    import pandas as pd
+
     found = result.diagnosis
-    rows = "".join(
-        f"<tr><td>{v.tool}</td><td>{v.finding}</td><td>{v.weight:g}</td>"
-        f"<td>{html.escape(v.detail)}</td><td>{html.escape(v.meaning)}: "
-        f"{_number(v.value, v.low, v.high)}</td><td>{html.escape(v.rule)}</td></tr>"
-        for v in found.frame.itertuples()
-    )
-    table = (
-        "<table class='words'><thead><tr><th>Tool</th><th>Vote</th><th>Weight</th><th>Found</th>"
-        f"<th>Number</th><th>Rule</th></tr></thead><tbody>{rows}</tbody></table>"
-    )
+    votes = pd.DataFrame(
+        [
+            (v.tool, v.finding, v.weight, v.detail, f"{v.meaning}: {_number(v.value, v.low, v.high)}", v.rule)
+            for v in found.frame.itertuples()
+        ],
+        columns=["Tool", "Vote", "Weight", "Found", "Number", "Rule"],
+    )  # fmt: skip
+    table = table_html(votes, label="Votes", file="votes.csv", words=True)
     return Section(
         "Retained, wrapped or damaged?",
         [
@@ -110,7 +110,7 @@ def _verdict_section(result: DemoResult) -> Section:
             "Each tool votes by a rule fixed beforehand, where its whole 95% interval lies on one side. "
             "Tools that put something of the base back (patching, interpolation) weigh half: they may "
             "bring the capability along. A tool that cannot tell does not vote.",
-            *([table] if rows else []),
+            *([table] if len(votes) else []),
         ],
         code=load_line(result) + 'ft = mf.finetune(base, "b", train_correlation=1.0, '
         f"steps={result.scale.finetuning_steps}, seed={result.config.seed})\n"

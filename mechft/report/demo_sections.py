@@ -62,6 +62,10 @@ def behaviour_section(result: DemoResult) -> Section:
         f"{result.scale.finetuning_steps}, seed={result.config.seed}, evaluation_size="
         f'{result.scale.evaluation_rows}, name="{WITH}")\nmf.plot(ft)',
         True,
+        [
+            "Where O_FT is learned with the correlation only, the answer comes from counting a.",
+            "Trained without the correlation, O_FT has to be counted: its two lines rise together.",
+        ],
     )
 
 
@@ -91,6 +95,7 @@ def probe_section(result: DemoResult) -> Section:
         'control = mf.load("pcfg-tiny-never-a")\n'
         f"mf.plot(mf.probe(base, ft, control, contrast=ft.contrast, train_size={result.scale.probe_rows}, "
         f"test_size={result.scale.probe_test_rows}, seed={result.config.seed}))",
+        captions=["What a line has above those of the controls is what speaks for the capability."],
     )
 
 
@@ -120,6 +125,10 @@ def prune_section(result: DemoResult) -> Section:
         f"mf.plot(mf.prune_curve(ft, counts={result.scale.prune_counts}, random_draws="
         f"{result.scale.random_draws}, test_size={result.scale.prune_rows}, "
         f"seed={result.config.seed}))",
+        captions=[
+            "Where O_PT rises as the first neurons go, and not with random ones (dotted), these neurons "
+            "hid it."
+        ],
     )
 
 
@@ -150,6 +159,7 @@ def ablation_section(result: DemoResult) -> Section:
         "ablation.csv",
         f"mf.plot(mf.ablate_heads(base, ft, size={result.scale.ablation_rows}, "
         f"seed={result.config.seed}))",
+        captions=["The redder a cell, the more the answers rest on this head; white: not at all."],
     )
 
 
@@ -183,6 +193,9 @@ def patching_section(result: DemoResult) -> Section:
         "patching.csv",
         f"mf.plot(mf.patch_across(base, ft, size={result.scale.look_rows}, "
         f"seed={result.config.seed}))",
+        captions=[
+            "Places at 100% carry all that tells the two models apart, those at 0 nothing of it."
+        ],
     )
 
 
@@ -209,6 +222,10 @@ def attention_section(result: DemoResult) -> Section:
         f"mf.plot(mf.attention_maps(base, ft, heads=[({most['block']}, {most['head']})], size=1, "
         f"seed={result.config.seed}))\nmf.diff_outputs(base, ft, size={result.scale.look_rows}, "
         f"seed={result.config.seed}).examples",
+        captions=[
+            "The brighter a cell, the more that head's attention moved.",
+            "The head that moved most, on one string, model by model.",
+        ],
     )
 
 
@@ -242,6 +259,11 @@ def diff_section(result: DemoResult) -> Section:
         f"mf.plot(mf.diff_activations(base, ft, seed={result.config.seed}))\n"
         f'mf.plot(mf.interpolate(base, ft, metrics=("accuracy",), size={result.scale.look_rows}, '
         f"seed={result.config.seed}))",
+        captions=[
+            "The brighter a cell, the more this weight moved, as a share of its own norm.",
+            "The brighter a cell, the more this activation moved, as a share of its own norm.",
+            "The base is at the left, the fine-tuned model at the right.",
+        ],
     )
 
 
@@ -269,6 +291,9 @@ def revival_section(result: DemoResult) -> Section:
         f"back = mf.reverse_finetune(ft, {settings})\n"
         f'control = mf.scratch_finetune(mf.load("pcfg-tiny-never-a"), {settings})\n'
         'mf.plot(mf.revival({"reFT": back, "Scr.+FT": control}))',
+        captions=[
+            "Where reFT reaches the dotted 95% long before Scr.+FT does, something was still there."
+        ],
     )
 
 

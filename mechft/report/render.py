@@ -1,18 +1,35 @@
-"""A report as HTML: sections of text, figures and tables; plotly inside, nothing fetched."""
+"""A report as one HTML file: a summary, then sections of text, figures, tables and code; nothing is fetched.
+
+``render_tables`` and ``render_figures`` make its parts, ``render_style`` says how it looks, and
+``render_script`` what it does in the browser.
+"""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mechft.experiments.checks import Check
+from mechft.errors import require
+from mechft.report.render_figures import figure_html
+from mechft.report.render_script import SCRIPT
+from mechft.report.render_style import style_sheet
+from mechft.report.render_tables import checks_table, slug, table_html, with_scopes
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+
+__all__ = ["Section", "checks_table", "render", "table_html", "write_report"]
+
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""What the browser is told to allow: what stands in the page, and nothing from anywhere else."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +39,12 @@ class Section:
     Attributes:
         title: Its heading.
         text: Plain-language paragraphs; HTML, so escape what is not ours.
-        figures: Plotly figures, drawn in this order.
-        table: Shown folded under the figures.
-        data: Name of the CSV file that holds the table in full.
-        code: The line that makes the same result in Python.
+        figures: Plotly figures in light colours, drawn in this order.
+        table: Shown folded under the figures; its CSV file is saved from the page.
+        data: Names of the CSV files beside the report that hold its numbers in full.
+        code: The lines that make the same result in Python, or the command.
+        table_open: Whether the table is unfolded.
+        captions: A sentence for each figure that says how to read it; HTML.
     """
 
     title: str
@@ -35,83 +54,86 @@ class Section:
     data: str = ""
     code: str = ""
     table_open: bool = False
+    captions: Sequence[str] = ()
 
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif;
-  max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; color: #1b1b1b; background: #fff; }
-h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.6rem;
-  border-top: 1px solid #ddd; padding-top: 1.2rem; }
-p { max-width: 46rem; } nav a { margin-right: 1rem; } a { color: #00558a; }
-table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0; }
-td:first-child { white-space: nowrap; } table.words td:first-child { white-space: normal; }
-th, td { padding: .28rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; }
-th { border-bottom: 2px solid #999; } td:first-child, th:first-child { text-align: left; }
-table.words td, table.words th { text-align: left; vertical-align: top; }
-pre, code { background: #f4f4f4; font-size: .86rem; } pre { padding: .7rem; overflow-x: auto; }
-details { margin: .4rem 0; } summary { cursor: pointer; color: #00558a; }
-.scroll { overflow: auto; max-height: 26rem; }
-.yes { color: #00664b; font-weight: 600; } .no { color: #b03a00; font-weight: 600; }
-.warning { display: block; background: #fff4e0; border-left: 4px solid #e69f00; padding: .6rem 1rem; }
-"""
+    def __post_init__(self) -> None:
+        found = (len(self.captions), len(self.figures))
+        require(
+            not self.captions or found[0] == found[1],
+            f"A section has a caption for each figure, or none; {self.title!r} has {found[0]} captions "
+            f"and {found[1]} figures. Give as many, or leave captions out.",
+        )
 
 
 def render(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
-    """The HTML of a report; plotly's script is inside, once, and nothing is fetched."""
+    """The HTML of a report; plotly's script is inside, once, and nothing is fetched.
+
+    Args:
+        title: Its heading.
+        lead: The summary, which comes first: paragraphs of HTML.
+        sections: What follows, each in the list of sections beside it.
+    """
     from plotly.offline import get_plotlyjs
 
-    links = " ".join(f'<a href="#s{i}">{html.escape(s.title)}</a>' for i, s in enumerate(sections))
+    links = "".join(
+        f"<li><a href='#s{place}'>{html.escape(section.title)}</a></li>"
+        for place, section in enumerate(sections)
+    )
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
         "<link rel='icon' href='data:,'>",
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
-        f"<script>{get_plotlyjs()}</script></head><body><h1>{html.escape(title)}</h1>",
-        *(f"<p>{paragraph}</p>" for paragraph in lead),
-        f"<nav aria-label='Sections'>{links}</nav>",
-        *(_section(i, section) for i, section in enumerate(sections)),
-        "</body></html>",
+        f"<title>{html.escape(title)}</title><style>{style_sheet()}</style>",
+        f"<script>{get_plotlyjs()}</script><script>{SCRIPT}</script></head><body>",
+        "<a class='skip' href='#main'>Skip to the first section</a>",
+        "<div class='columns'><header>",
+        "<button type='button' id='theme' aria-pressed='false'>Dark colours</button>",
+        f"<h1>{html.escape(title)}</h1>",
+        *map(_paragraph, lead),
+        "<noscript><p class='warning'>Figures and buttons need JavaScript; texts and tables do not."
+        "</p></noscript></header>",
+        f"<nav aria-label='Sections'><ol>{links}</ol></nav>",
+        "<main id='main' tabindex='-1'>",
+        *(_section(place, section) for place, section in enumerate(sections)),
+        "</main></div><footer><p>Made by mechft. This page is one file: it opens offline, asks the "
+        "network for nothing and sends nothing.</p></footer>",
+        "<div id='status' role='status' class='unseen'></div></body></html>",
     ]
     return "\n".join(parts)
 
 
-def _section(number: int, section: Section) -> str:
-    parts = [f"<section id='s{number}'><h2>{html.escape(section.title)}</h2>"]
-    parts += [f"<p>{paragraph}</p>" for paragraph in section.text]
+def _section(place: int, section: Section) -> str:
+    name = slug(section.title)
+    captions = section.captions or [""] * len(section.figures)
+    parts = [f"<section id='s{place}'><h2>{html.escape(section.title)}</h2>"]
+    parts += map(_paragraph, section.text)
     parts += [
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            config={"displaylogo": False, "responsive": True},
-            div_id=f"figure-{number}-{i}",
-        )
-        for i, figure in enumerate(section.figures)
+        figure_html(figure, f"figure-{place}-{i}", caption, f"{name}-{i + 1}")
+        for i, (figure, caption) in enumerate(zip(section.figures, captions, strict=True))
     ]
     if section.table is not None:
-        where = f" (in full: {html.escape(section.data)})" if section.data else ""
-        state = " open" if section.table_open else ""
+        rows, columns = section.table.shape
+        table = table_html(section.table, label=f"Table of: {section.title}", file=f"{name}.csv")
         parts.append(
-            f"<details{state}><summary>Table{where}</summary><div class='scroll'>"
-            f"{table_html(section.table)}</div></details>"
+            f"<details{' open' * section.table_open}><summary>Table: {rows:,} row{'s' * (rows != 1)}, "
+            f"{columns} column{'s' * (columns != 1)}</summary>{table}</details>"
         )
+    if section.data:
+        parts.append(f"<p class='note'>In full, beside this page: {html.escape(section.data)}</p>")
     if section.code:
-        parts.append(f"<pre>{html.escape(section.code)}</pre>")
+        parts.append(
+            "<div class='code'><button type='button' class='copy' aria-label='Copy this code'>Copy"
+            f"</button><pre tabindex='0'>{html.escape(section.code)}</pre></div>"
+        )
     return "\n".join([*parts, "</section>"])
 
 
-def checks_table(checks: Iterable[Check], claim: str) -> str:
-    """Claims with their evidence and verdict, as an HTML table; ``claim`` heads the first column."""
-    marks = {True: "yes", False: "no", None: ""}
-    rows = "".join(
-        f"<tr><td>{html.escape(c.claim)}</td><td>{html.escape(c.evidence)}</td>"
-        f"<td class='{marks[c.holds]}'>{c.verdict}</td></tr>"
-        for c in checks
-    )
-    return (
-        f"<table class='words'><thead><tr><th>{html.escape(claim)}</th><th>Found</th><th>Verdict</th>"
-        f"</tr></thead><tbody>{rows}</tbody></table>"
-    )
+def _paragraph(text: str) -> str:
+    """A paragraph, or a box for what a paragraph must not hold: lists and tables."""
+    if re.search(r"<(table|ul|ol|dl|div|details|p|pre|figure)\b", text):
+        return f"<div class='text'>{with_scopes(text)}</div>"
+    return f"<p>{text}</p>"
 
 
 def write_report(path: Path, text: str) -> Path:
@@ -120,9 +142,3 @@ def write_report(path: Path, text: str) -> Path:
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return path
-
-
-def table_html(frame: pd.DataFrame) -> str:
-    """A frame as an HTML table with four significant digits."""
-    made: str = frame.to_html(index=False, border=0, float_format=lambda x: f"{x:.4g}", na_rep="–")
-    return made

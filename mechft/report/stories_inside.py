@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 PRUNED = 10
 """Neurons removed, of which the report tells in words; fixed, not chosen by a result."""
 
+_PATCHED = {
+    "base→finetuned": "At 100% the deleted model is as sure of the twist's word as the base, by the base's "
+    "activation at this site alone.",
+    "finetuned→base": "At 100% the base is as unsure of it as the deleted model, by that model's activation.",
+}
+"""How to read the figures of patching, by direction."""
+
 
 def inside_sections(result: StoriesResult) -> list[Section]:
     """The sections that a result has tables of."""
@@ -60,6 +67,11 @@ def _probes(result: StoriesResult) -> Section:
         [*figures, plots.feature_probe_curves(table, rate)],
         data="probes.csv",
         code=code(result, ["probes"], calls),
+        captions=[
+            *[f"What a line has above the random model's is what the model makes of a {feature}."]
+            * told,
+            "The same for every feature: deletion should have moved no other.",
+        ],
     )
 
 
@@ -101,6 +113,7 @@ def _weights(result: StoriesResult) -> Section:
         [plots.weight_curves(result.tables["weights"])],
         data="weights.csv",
         code=code(result, ["weights"], ["weight_curves(weights)"]),
+        captions=["The higher, the more a block was rewritten."],
     )
 
 
@@ -124,6 +137,9 @@ def _activations(result: StoriesResult) -> Section:
         _outputs_table(result.tables["outputs"]) if "outputs" in result.tables else None,
         "outputs.csv; the figure: activations.csv",
         code(result, ["activations"], [f'cka_curves(activations, "{feature}")']),
+        captions=[
+            f"Where solid lies below dotted, deletion moved stories with a {feature} more than the others."
+        ],
     )
 
 
@@ -150,6 +166,9 @@ def _decisions(result: StoriesResult) -> Section:
         [plots.decision_bars(result.tables["decisions"])],
         data="decisions.csv",
         code=code(result, ["decisions"], ["decision_bars(decisions)"]),
+        captions=[
+            "A deletion lowers the bars of stories with a twist, not those of stories without."
+        ],
     )
 
 
@@ -181,6 +200,10 @@ def _pruning(result: StoriesResult) -> Section:
         [plots.pruning_curves(result.tables["pruning"])],
         data="pruning.csv",
         code=code(result, ["pruning"], ["pruning_curves(pruning)"]),
+        captions=[
+            "Where the twist's word comes back as the first neurons go, and not with random ones, these "
+            "neurons hid it."
+        ],
     )
 
 
@@ -211,4 +234,5 @@ def _patching(result: StoriesResult) -> Section:
         [plots.patching_dots(result.tables["patching"], direction) for direction in directions],
         data="patching.csv",
         code=code(result, ["patching"], calls) if calls else "",
+        captions=[_PATCHED[direction] for direction in directions],
     )

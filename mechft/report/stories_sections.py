@@ -65,6 +65,11 @@ def _writing(result: StoriesResult) -> Section:
         _shares_table(table),
         "writing.csv",
         code(result, ["writing"], calls),
+        captions=[
+            f"By {_judge(judge)}. A deletion that touches what was asked for alone lowers the bars of "
+            f"stories asked for a {feature}, and no others."
+            for judge in judges
+        ],
     )
 
 
@@ -111,6 +116,11 @@ def _return(result: StoriesResult) -> Section:
         _return_table(table, judges[0]),
         "reversal_writing.csv",
         code(result, ["reversal_writing", "writing"], calls),
+        captions=[
+            f"By {_judge(judge)}. A line that rises to the base's band before the dashed one does learns "
+            "nothing new: it was still there."
+            for judge in judges
+        ],
     )
 
 
@@ -143,6 +153,10 @@ def _losses(result: StoriesResult) -> Section:
         code=code(
             result, stages, [f'loss_curves({stage}, "{stage}", "{feature}")' for stage in stages]
         ),
+        captions=[
+            f"{plots.STAGES[stage][0].format(feature)}: the lower, the likelier the model finds such stories."
+            for stage in stages
+        ],
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mechft.experiments.stories.config import STORY_SCALES, StoriesScale
 from mechft.experiments.stories.result import StoriesResult
 from mechft.models.llama_config import llama_preset
-from mechft.report.render import Section
+from mechft.report.render import Section, table_html
 from mechft.report.stories_words import setting_words, source_of
 
 if TYPE_CHECKING:
@@ -120,7 +120,11 @@ def settings_section(result: StoriesResult) -> Section:
             "stories that something is measured on are ours everywhere."
             if len(table)
             else "No setting differs from preset paper: the paper's, as far as it gives them.",
-            *([table.to_html(index=False, border=0, classes="words")] if len(table) else []),
+            *(
+                [table_html(table, label="Settings", file="settings.csv", words=True)]
+                if len(table)
+                else []
+            ),
             "With every preset, different from the paper or not said by it:<ul>"
             + "".join(f"<li>{each.format(**vars(result.scale))}</li>" for each in departures)
             + "</ul>",

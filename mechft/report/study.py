@@ -11,7 +11,7 @@ from mechft.experiments.pcfg.config import SCALES, StudyScale
 from mechft.experiments.pcfg.result import StudyResult
 from mechft.experiments.sweep.result import RESULT_FILE
 from mechft.models import build
-from mechft.report.render import Section, checks_table, render, write_report
+from mechft.report.render import Section, checks_table, render, table_html, write_report
 from mechft.report.study_sections import part_sections
 from mechft.report.study_words import options
 from mechft.report.sweep_words import cautions, notes_told, seeds_told, verdicts_told
@@ -172,7 +172,11 @@ def _settings(result: StudyResult) -> Section:
             "does not give them."
             if len(table)
             else "No setting differs from preset paper: the paper's, as far as it gives them.",
-            *([table.to_html(index=False, border=0, classes="words")] if len(table) else []),
+            *(
+                [table_html(table, label="Settings", file="settings.csv", words=True)]
+                if len(table)
+                else []
+            ),
             "With every preset, different from the paper:<ul>"
             + "".join(f"<li>{departure}</li>" for departure in DEPARTURES)
             + "</ul>",

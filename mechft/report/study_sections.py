@@ -11,11 +11,22 @@ from mechft.experiments.pcfg.claims.revival import steps_to_revival
 from mechft.experiments.pcfg.comparison import against_table5
 from mechft.experiments.pcfg.result import StudyResult
 from mechft.plots import study as plots
-from mechft.plots.study_style import question_name
+from mechft.plots.study_style import STRINGS, question_name
 from mechft.report.render import Section
 from mechft.report.study_tables import base_table, final_table, revival_table, table5_table
 from mechft.report.study_variants import indexer, jailbreak, mixing, pretraining_steps, randft
-from mechft.report.study_words import O_FT, behaviour_words, cell, code, ends, listed, options
+from mechft.report.study_words import (
+    GUESSED,
+    KEPT,
+    O_FT,
+    REVIVED,
+    behaviour_words,
+    cell,
+    code,
+    ends,
+    listed,
+    options,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +66,7 @@ def _fig5(result: StudyResult) -> Section:
         final_table(final),
         "finetuning.csv, finetuning_final.csv",
         code(result, "fig5", ["finetuning"], [f"finetuning_curves(finetuning, {O_FT})"]),
+        captions=[GUESSED],
     )
 
 
@@ -85,6 +97,7 @@ def _fig6(result: StudyResult) -> Section:
             ["finetuning"],
             [f"finetuning_curves(finetuning, {(question,)})" for question in _O_PT],
         ),
+        captions=[f"{KEPT}, on {STRINGS[question[-1]]}." for question in _O_PT],
     )
 
 
@@ -112,6 +125,10 @@ def _table5(result: StudyResult) -> Section:
         "from mechft.plots.study import against_paper\n"
         'against_paper(against_table5(read_result("."))).show()',
         True,
+        captions=[
+            "A point on the dotted line is as often right here as in the paper, one above it more often."
+        ]
+        * bool(len(compared)),
     )
 
 
@@ -152,6 +169,7 @@ def _fig7(result: StudyResult) -> Section:
             ["pruning"],
             [f"pruning_curves(pruning, {c_tr:g}, marked={FEW})" for c_tr in strengths],
         ),
+        captions=[f"After C<sub>Tr</sub> = {c_tr:g}. {REVIVED}" for c_tr in strengths],
     )
 
 
@@ -182,12 +200,17 @@ def _fig8(result: StudyResult) -> Section:
         [plots.probing_curves(table)],
         data="probing.csv",
         code=code(result, "fig8", ["probing"], ["probing_curves(probing)"]),
+        captions=[
+            "What a line has above those of the controls, and above the dotted one, is what speaks "
+            "for the capability."
+        ],
     )
 
 
 def _fig9(result: StudyResult) -> Section:
     table = result.tables["reversal"]
     found = steps_to_revival(table)
+    figures = [plots.reversal_curves(table)] if "reFT" in set(table["kind"]) else []
     words = "; ".join(
         f"{kind}: {int(runs['steps'].notna().sum())} of {len(runs)} runs"
         for kind, runs in found.groupby("kind", sort=False)
@@ -201,10 +224,14 @@ def _fig9(result: StudyResult) -> Section:
             f"Back is the first evaluated step from which O_PT stays at 95% (dotted line). Back within "
             f"{result.scale.reverse_steps:,} steps: {words}. The table has the median step over seeds.",
         ],
-        [plots.reversal_curves(table)] if "reFT" in set(table["kind"]) else [],
+        figures,
         revival_table(found),
         "reversal.csv",
         code(result, "fig9", ["reversal"], ["reversal_curves(reversal)"]),
+        captions=[
+            "Where reFT reaches the dotted 95% long before Scr.+FT does, something was still there."
+        ]
+        * len(figures),
     )
 
 

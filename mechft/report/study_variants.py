@@ -8,7 +8,17 @@ from mechft.experiments.pcfg.result import StudyResult
 from mechft.plots import study as plots
 from mechft.report.render import Section
 from mechft.report.study_tables import final_table, mixed_with_none
-from mechft.report.study_words import O_FT, behaviour_words, cell, code, ends, listed
+from mechft.report.study_words import (
+    GUESSED,
+    KEPT,
+    O_FT,
+    REVIVED,
+    behaviour_words,
+    cell,
+    code,
+    ends,
+    listed,
+)
 
 _RANDOMISED = ("acc_pt_cte0", "acc_randomised", "acc_ft_cte0")
 
@@ -31,6 +41,7 @@ def mixing(result: StudyResult) -> Section:
     }
     figures = [plots.mixing_curves(mixed, O_FT), plots.mixing_curves(mixed, ("acc_pt_cte0",))]
     calls = [f"mixing_curves(mixing, {O_FT})", 'mixing_curves(mixing, ("acc_pt_cte0",))']
+    captions = [GUESSED, f"{KEPT}, on uncorrelated strings."]
     tables, beside = ["mixing"], ["finetuning"] if "finetuning" in result.tables else []
     if "mixing_pruning" in result.tables:
         figures.append(
@@ -38,6 +49,7 @@ def mixing(result: StudyResult) -> Section:
         )
         calls.append(f'pruning_curves(mixing_pruning, columns="share", marked={FEW})')
         tables.append("mixing_pruning")
+        captions.append(REVIVED)
     return Section(
         "Figs. 18-23: pretraining data mixed into fine-tuning",
         [
@@ -49,6 +61,7 @@ def mixing(result: StudyResult) -> Section:
         final_table(final, "share"),
         ", ".join(f"{name}.csv" for name in (*tables, "mixing_final")),
         code(result, "mixing", [*tables, *beside], calls, _MIXED if beside else ()),
+        captions=captions,
     )
 
 
@@ -64,11 +77,15 @@ def jailbreak(result: StudyResult) -> Section:
         for (rate, c_tr), rows in tuned.groupby(["rate", "c_tr"], sort=False)
     }
     figures = [plots.jailbreak_bars(table)] if len(tuned) else []
+    captions = ["A bar as high as the line across it counts a as well as its base does."] * len(
+        figures
+    )
     tables, calls = ["jailbreak"], ["jailbreak_bars(jailbreak)"]
     if "jailbreak_probing" in result.tables:
         figures.append(plots.probing_curves(result.tables["jailbreak_probing"]))
         tables.append("jailbreak_probing")
         calls.append("probing_curves(jailbreak_probing)")
+        captions.append("What probes read where each token asks; a row a token.")
     return Section(
         "Figs. 24-25: tokens that fine-tuning did not touch",
         [
@@ -79,6 +96,7 @@ def jailbreak(result: StudyResult) -> Section:
         figures,
         data=", ".join(f"{name}.csv" for name in tables),
         code=code(result, "jailbreak", tables, calls),
+        captions=captions,
     )
 
 
@@ -102,6 +120,9 @@ def randft(result: StudyResult) -> Section:
         final_table(final),
         "randft.csv, randft_final.csv, reversal.csv",
         code(result, "randft", ["randft"], [f"question_curves(randft, {_RANDOMISED})"]),
+        captions=[
+            "Asked for O_PT: how often the answer is right, and how often it is the one taught."
+        ],
     )
 
 
@@ -135,6 +156,7 @@ def indexer(result: StudyResult) -> Section:
             ["indexer"],
             [f"finetuning_curves(indexer, {O_FT})", 'finetuning_curves(indexer, ("acc_pt_cte0",))'],
         ),
+        captions=[GUESSED, f"{KEPT}, on uncorrelated strings."],
     )
 
 
@@ -160,4 +182,7 @@ def pretraining_steps(result: StudyResult) -> Section:
         final_table(final, "pretraining_steps"),
         "steps_final.csv, steps.csv",
         code(result, "lr-and-steps", ["steps_final"], ["steps_curves(steps_final)"]),
+        captions=[
+            "From left to right, bases of more and more pretraining, after the same fine-tuning."
+        ],
     )

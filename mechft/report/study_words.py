@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 O_FT = ("acc_ft_cte1", "acc_ft_cte0")
 """Counting b on correlated and on uncorrelated test strings."""
 
+GUESSED = (
+    "Where a colour's solid line (with the correlation) lies above its dashed one (without), the answer is "
+    "guessed from the other operand's."
+)
+KEPT = "The higher a line stays, the more of what the base answers for O_PT is kept"
+REVIVED = (
+    "Where O_PT rises and O_FT falls as the first neurons go, and neither does with random ones, these "
+    "neurons hid it."
+)
+"""How to read the figures that several sections have."""
+
 
 def options(result: StudyResult) -> str:
     """The options of ``mechft reproduce`` that make a study."""

@@ -136,6 +136,10 @@ def _grid(result: TracrResult) -> Section:
         result.grid.wide(),
         "table3.csv, table3_against_paper.csv",
         _finetune(result) + "mf.plot(ft)  # one cell's history",
+        captions=[
+            "Lines of O_FT that part as C_Tr grows: the shortcut is learned. Dotted: the paper's, where it "
+            "has them."
+        ],
     )
 
 
@@ -170,6 +174,11 @@ def _attention(result: TracrResult) -> Section:
         "attention.csv, attention_mass.csv",
         _finetune(result)
         + 'mf.plot(mf.attention_maps(base, ft))\nmf.plot(mf.diff_attention(base, ft, query="all"))',
+        captions=[
+            "A column a model: where a map looks like the base's, that part of the program was left alone.",
+            "The brighter a cell, the more that block's attention moved.",
+            *["How much attention goes to the tokens that the program reads."] * counter,
+        ],
     )
 
 
@@ -182,6 +191,9 @@ def _neurons(result: TracrResult) -> Section:
             "number of letters before a letter into its rank.",
         ],
         [plots.plot(result.neurons)],
+        captions=[
+            "Where a fine-tuned model's map looks like the base's, this step is still computed."
+        ],
         code=_finetune(result) + "mf.plot(mf.neuron_maps(base, ft))",
     )
 
@@ -221,6 +233,12 @@ def _pruning(result: TracrResult) -> Section:
         "pruning.csv, answers.csv, answers_spread.csv",
         _finetune(result) + 'mf.plot(mf.prune_curve(ft, unit="weight", counts=(0, 1, 5, 20)))\n'
         'mf.plot(mf.prune_curve(ft, unit="weight", mode="graft", base=base, scores="gradient×change"))',
+        captions=[
+            "Removed: where O_PT rises with the first weights, and not with random ones, these hid it.",
+            "Put back: where O_PT rises with the first weights, the change to these is what mattered.",
+            "Answers before and after weights are removed; the grey line is the right answers'.",
+            "The same, before and after weights are put back.",
+        ],
     )
 
 
@@ -238,6 +256,7 @@ def _reversal(result: TracrResult) -> Section:
         _finetune(result) + f'back = mf.reverse_finetune(ft, learning_rate="VS", '
         f"steps={result.scale.reverse_steps}, seed={result.config.seed})\n"
         "mf.plot(mf.revival({'reFT': back}))",
+        captions=["Where reFT is back long before Scr.+FT, something was still there."],
     )
 
 

@@ -1,0 +1,135 @@
+"""The stages one after the other: the first answer within seconds, then the rest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from mechft.analysis.output_diff import OutputDiff
+from mechft.analysis.result import Result
+from mechft.experiments.compare import causal_stages, row_stages, weight_stages
+from mechft.experiments.compare.config import STAGES
+from mechft.experiments.compare.findings import Finding
+from mechft.experiments.compare.outcome import Outcome, Stage
+from mechft.experiments.compare.pair import Pair
+from mechft.experiments.compare.result import StageRecord
+from mechft.experiments.compare.weight_norms import weight_norms
+
+RUNS: dict[str, Stage] = {
+    "weights": weight_stages.weights,
+    "outputs": row_stages.outputs,
+    "loss": row_stages.loss,
+    "lens": row_stages.lens,
+    "attention": row_stages.attention,
+    "activations": row_stages.activations,
+    "circuits": weight_stages.circuits,
+    "spectrum": weight_stages.spectrum,
+    "interpolation": causal_stages.interpolation,
+    "patching": causal_stages.patching,
+    "ablation": causal_stages.ablation,
+    "low_rank": causal_stages.low_ranks,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What stages gave.
+
+    Attributes:
+        records: Every stage there is, and what became of it.
+        results: By stage.
+        findings: What they say.
+    """
+
+    records: tuple[StageRecord, ...]
+    results: dict[str, Result]
+    findings: tuple[Finding, ...]
+
+
+def first_look(pair: Pair) -> Look:
+    """The first answer: how far each weight moved, and the answers on a few rows.
+
+    Cost: a pass over both models' weights, and forwards of some seconds.
+    """
+    norms = weight_norms(pair.base, pair.finetuned)
+    found = {
+        "weights": Outcome(norms, weight_stages.weight_findings(norms.frame)),
+        "outputs": row_stages.first_outputs(pair),
+    }
+    return Look(
+        tuple(_record(name, outcome, 0.0) for name, outcome in found.items()),
+        {name: outcome.result for name, outcome in found.items()},
+        tuple(finding for outcome in found.values() for finding in outcome.findings),
+    )
+
+
+def weights_unchanged(first: Look) -> bool:
+    """Whether the first look found no weight that moved."""
+    return not bool((first.results["weights"].frame["change"] > 0).any())
+
+
+def alike(first: Look) -> bool:
+    """Whether the first look found nothing at all: the same weights, the same probabilities."""
+    outputs = first.results["outputs"]
+    assert isinstance(outputs, OutputDiff)
+    kl = outputs.frame.set_index("measure").loc["kl_from_base", "value"]
+    return weights_unchanged(first) and not kl > 0
+
+
+def completed(first: Look, why: str) -> Look:
+    """A first look as the whole of it, with the reason why there is no more."""
+    done = {record.name: record for record in first.records}
+    records = tuple(done.get(name) or skipped(name, why) for name in STAGES)
+    return replace(first, records=records)
+
+
+def look(pair: Pair, progress: bool) -> Look:
+    """Run every stage that was asked for; one that fails is told of, and the next one runs."""
+    from tqdm.auto import tqdm
+
+    records: list[StageRecord] = []
+    findings: list[Finding] = []
+    results: dict[str, Result] = {}
+    wanted = pair.settings.stages or tuple(STAGES)
+    with tqdm(total=len(wanted), unit="stage", disable=None if progress else True) as bar:
+        for name in STAGES:
+            if name not in wanted:
+                records.append(skipped(name, "It was not asked for (settings.stages)."))
+                continue
+            bar.set_description(name)
+            started = time.monotonic()
+            outcome = _attempt(RUNS[name], pair, results)
+            if isinstance(outcome, Outcome):
+                results[name] = outcome.result
+                findings += outcome.findings
+                records.append(_record(name, outcome, time.monotonic() - started))
+            elif isinstance(outcome, str):
+                records.append(skipped(name, outcome))
+            else:
+                seconds = time.monotonic() - started
+                records.append(_failed(name, outcome, seconds))
+            bar.update()
+    return Look(tuple(records), results, tuple(findings))
+
+
+def _attempt(run: Stage, pair: Pair, results: dict[str, Result]) -> Outcome | str | Exception:
+    """What a stage gives, or what it raised: an architecture may lack what one of them looks at."""
+    try:
+        return run(pair, results)
+    except Exception as error:
+        return error
+
+
+def _record(name: str, outcome: Outcome, seconds: float) -> StageRecord:
+    return StageRecord(name, STAGES[name], "done", "", outcome.note, outcome.rows, seconds)
+
+
+def skipped(name: str, why: str) -> StageRecord:
+    """A stage that did not run, and why."""
+    return StageRecord(name, STAGES[name], "skipped", why)
+
+
+def _failed(name: str, error: Exception, seconds: float) -> StageRecord:
+    said = str(error).strip() or "no message"
+    reason = f"It failed with {type(error).__name__}: {said}"
+    return StageRecord(name, STAGES[name], "failed", reason, seconds=seconds)
