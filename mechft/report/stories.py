@@ -6,14 +6,14 @@ import html
 from pathlib import Path
 
 from mechft.experiments.stories.result import StoriesResult
-from mechft.experiments.sweep.result import RESULT_FILE
-from mechft.report.render import Section, checks_table, render, write_report
+from mechft.report.render import Section, render, write_report
 from mechft.report.stories_inside import inside_sections
 from mechft.report.stories_samples import samples_section
 from mechft.report.stories_sections import behaviour_sections
 from mechft.report.stories_settings import counts_section, settings_section
-from mechft.report.stories_words import options, setting_words, source_of
-from mechft.report.sweep_words import cautions, notes_told, seeds_told, verdicts_told
+from mechft.report.stories_words import options, source_of
+from mechft.report.sweep_sections import claims_section, provenance_section, setting_words
+from mechft.report.sweep_words import cautions, seeds_told, verdicts_told
 
 
 def write_stories_report(result: StoriesResult, folder: Path | None = None) -> Path:
@@ -35,7 +35,7 @@ def stories_report(result: StoriesResult) -> str:
         f"{feature} deleted from a story model, and brought back",
         _lead(result),
         [
-            _claims(result),
+            claims_section(result, _RULES),
             settings_section(result),
             *behaviour_sections(result),
             *inside_sections(result),
@@ -85,39 +85,14 @@ def _classifier(result: StoriesResult) -> list[str]:
     ]
 
 
-def _claims(result: StoriesResult) -> Section:
-    return Section(
-        "The paper's claims, and what was found",
-        [
-            "Each rule and threshold is fixed in the code, not chosen by a result. Shares are of the stories "
-            "of all seeds together; brackets are 95% Wilson intervals over stories, not over trainings. A "
-            "claim is unclear where an interval reaches its threshold.",
-            checks_table(result.checks, "Claim")
-            if result.checks
-            else "The tables of this study bear on none of the claims.",
-            *notes_told(result),
-        ],
-        data="claims.csv",
-    )
+_RULES = (
+    "Shares are of the stories of all seeds together; brackets are 95% Wilson intervals over stories, not "
+    "over trainings. A claim is unclear where an interval reaches its threshold."
+)
 
 
 def _provenance(result: StoriesResult) -> Section:
-    config = result.config
-    versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
-    seeds = ", ".join(map(str, config.seed_list))
-    return Section(
-        "What was run, and how to run it again",
-        [
-            f"Reproduction {html.escape(config.name)}, preset {config.preset}, stories from "
-            f"{html.escape(source_of(result))}, seeds {seeds}{', quick' if config.quick else ''}. Versions: "
-            f"{html.escape(versions)}. {RESULT_FILE} holds all settings, the CSV files all numbers of this "
-            "page.",
-            "The same command goes on where a run was interrupted; --out chooses the folder."
-            + (
-                ""
-                if source_of(result) in ("procedural", "hub")
-                else " Of a file or folder of stories only the name is kept: give its path as --source."
-            ),
-        ],
-        code=f"mechft reproduce {config.name}{options(result)}",
-    )
+    again = "The same command goes on where a run was interrupted; --out chooses the folder."
+    if source_of(result) not in ("procedural", "hub"):
+        again += " Of a file or folder of stories only the name is kept: give its path as --source."
+    return provenance_section(result, options(result), again, f"stories from {source_of(result)}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from mechft.experiments.stories.config import STORY_SCALES, StoriesScale
+from mechft.experiments.stories.config import STORY_SCALES
 from mechft.experiments.stories.result import StoriesResult
 from mechft.models.llama_config import llama_preset
-from mechft.report.render import Section, table_html
-from mechft.report.stories_words import setting_words, source_of
+from mechft.report.render import Section
+from mechft.report.stories_words import source_of
+from mechft.report.sweep_sections import departures_section, differing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,49 +86,24 @@ def settings_table(result: StoriesResult) -> pd.DataFrame:
         setting, meaning, here, paper: a row for every field of ``StoriesScale`` that differs from preset
         "paper", and for every size of the model that does.
     """
-    import pandas as pd
-
     scale, paper = result.scale, STORY_SCALES["paper"]
-    rows = [
-        (field.name, MEANINGS[field.name], getattr(scale, field.name), getattr(paper, field.name))
-        for field in fields(StoriesScale)
-    ]
     model, theirs = (llama_preset(each.preset) for each in (scale, paper))
-    rows += [
-        (name, "of the models", getattr(model, name), getattr(theirs, name))
-        for name in ("n_layers", "n_heads", "d_model", "d_mlp", "d_vocab")
+    of_model = ("n_layers", "n_heads", "d_model", "d_mlp", "d_vocab")
+    sizes = [
+        (name, "of the models", getattr(model, name), getattr(theirs, name)) for name in of_model
     ]
-    return pd.DataFrame(
-        [
-            (name, meaning, setting_words(here), setting_words(there))
-            for name, meaning, here, there in rows
-            if here != there
-        ],
-        columns=["setting", "meaning", "here", "paper"],
-    )
+    return differing(scale, paper, MEANINGS, sizes)
 
 
 def settings_section(result: StoriesResult) -> Section:
     """The settings that differ, and the departures of every preset."""
-    table = settings_table(result)
     departures = DEPARTURES + ((PROCEDURAL,) if source_of(result) == "procedural" else ())
-    return Section(
-        "Settings: where this preset departs from the paper",
-        [
-            f"{len(table)} settings differ from preset paper. Learning rates go by the paper's names (M, S): "
-            "smaller presets take fewer steps at higher rates, a decade apart as the paper's. Numbers of "
-            "stories that something is measured on are ours everywhere."
-            if len(table)
-            else "No setting differs from preset paper: the paper's, as far as it gives them.",
-            *(
-                [table_html(table, label="Settings", file="settings.csv", words=True)]
-                if len(table)
-                else []
-            ),
-            "With every preset, different from the paper or not said by it:<ul>"
-            + "".join(f"<li>{each.format(**vars(result.scale))}</li>" for each in departures)
-            + "</ul>",
-        ],
+    return departures_section(
+        settings_table(result),
+        "Learning rates go by the paper's names (M, S): smaller presets take fewer steps at higher rates, a "
+        "decade apart as the paper's. Numbers of stories that something is measured on are ours everywhere.",
+        [each.format(**vars(result.scale)) for each in departures],
+        "With every preset, different from the paper or not said by it:",
     )
 
 

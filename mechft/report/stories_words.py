@@ -15,21 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def setting_words(value: Any) -> str:
-    """A setting as text: "M 0.001, S 0.0001"."""
-    if value is None:
-        return "all there are"
-    if isinstance(value, tuple):
-        pairs = bool(value) and isinstance(value[0], tuple)
-        parts = [
-            " ".join(map(setting_words, part)) if pairs else setting_words(part) for part in value
-        ]
-        return ", ".join(parts) or "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def source_of(result: StoriesResult) -> str:
     """Where stories came from, without where a file lay."""
     return result.config.source_name

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import html
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mechft.experiments.pcfg.config import SCALES, StudyScale
+from mechft.experiments.pcfg.config import SCALES
 from mechft.experiments.pcfg.result import StudyResult
-from mechft.experiments.sweep.result import RESULT_FILE
 from mechft.models import build
-from mechft.report.render import Section, checks_table, render, table_html, write_report
+from mechft.report.render import Section, render, write_report
 from mechft.report.study_sections import part_sections
 from mechft.report.study_words import options
-from mechft.report.sweep_words import cautions, notes_told, seeds_told, verdicts_told
+from mechft.report.sweep_sections import (
+    claims_section,
+    departures_section,
+    differing,
+    provenance_section,
+    setting_words,
+)
+from mechft.report.sweep_words import cautions, seeds_told, verdicts_told
 from mechft.tasks import pcfg_config
 
 if TYPE_CHECKING:
@@ -85,7 +90,12 @@ def study_report(result: StudyResult) -> str:
     return render(
         title.rstrip("."),
         _lead(result),
-        [_claims(result), _settings(result), *part_sections(result), _provenance(result)],
+        [
+            claims_section(result, _RULES),
+            _settings(result),
+            *part_sections(result),
+            provenance_section(result, options(result), _AGAIN),
+        ],
     )
 
 
@@ -99,28 +109,22 @@ def _lead(result: StudyResult) -> list[str]:
         "et al. (ICLR 2024).",
         f"Preset <b>{html.escape(scale.preset)}</b>, <b>{seeds_told(result)}</b> (each with "
         f"base models of its own), {scale.steps:,} fine-tuning steps (the paper: {paper.steps:,}) at "
-        f"learning rates {_words(scale.rates)} (the paper: {_words(paper.rates)}), "
-        f"C<sub>Tr</sub> in {_words(scale.correlations)}.",
+        f"learning rates {setting_words(scale.rates)} (the paper: {setting_words(paper.rates)}), "
+        f"C<sub>Tr</sub> in {setting_words(scale.correlations)}.",
         verdicts_told(result, "claims"),
         *cautions(result, "test strings"),
     ]
 
 
-def _claims(result: StudyResult) -> Section:
-    return Section(
-        "The paper's claims, and what was found",
-        [
-            "Each rule and threshold is fixed in the code, not chosen by a result. Numbers are means "
-            "over seeds; brackets are 95% Student t intervals over seeds, of differences paired by seed. "
-            "A claim is unclear where an interval reaches its threshold (with few seeds that is common), "
-            "where what it speaks of did not happen, or where the runs were too short to tell.",
-            checks_table(result.checks, "Claim")
-            if result.checks
-            else "The tables of this study bear on none of the claims.",
-            *notes_told(result),
-        ],
-        data="claims.csv",
-    )
+_RULES = (
+    "Numbers are means over seeds; brackets are 95% Student t intervals over seeds, of differences paired by "
+    "seed. A claim is unclear where an interval reaches its threshold (with few seeds that is common), where "
+    "what it speaks of did not happen, or where the runs were too short to tell."
+)
+_AGAIN = (
+    "The same command goes on where a run was interrupted, and takes runs from the store that another "
+    "reproduction has done; --out chooses the folder."
+)
 
 
 def settings_table(result: StudyResult) -> pd.DataFrame:
@@ -130,72 +134,23 @@ def settings_table(result: StudyResult) -> pd.DataFrame:
         setting, meaning, here, paper: a row for every field of ``StudyScale`` that differs from preset
         "paper", and for every size of task and model that the preset sets.
     """
-    import pandas as pd
-
     scale, paper = result.scale, SCALES["paper"]
-    rows = [
-        (field.name, MEANINGS[field.name], getattr(scale, field.name), getattr(paper, field.name))
-        for field in fields(StudyScale)
-    ]
     task, theirs = (pcfg_config.PRESETS[x.preset] for x in (scale, paper))
-    rows += [
-        (name, "of the task", getattr(task, name), getattr(theirs, name))
-        for name in ("text_length", "counting_window", "occurrence", "pair_occurrence", "lookback")
-    ]
     model, full = (build.PRESETS[x.preset] for x in (scale, paper))
-    rows += [(name, "of the models", value, full[name]) for name, value in model.items()]
-    return pd.DataFrame(
-        [(name, said, _words(ours), _words(its)) for name, said, ours, its in rows if ours != its],
-        columns=["setting", "meaning", "here", "paper"],
-    )
-
-
-def _words(value: Any) -> str:
-    """A setting as text: "L 0.001, M 0.0001"."""
-    if isinstance(value, tuple):
-        pairs = bool(value) and isinstance(value[0], tuple)
-        parts = [" ".join(map(_words, part)) if pairs else _words(part) for part in value]
-        return ", ".join(parts) or "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    of_task = ("text_length", "counting_window", "occurrence", "pair_occurrence", "lookback")
+    sizes = [
+        *((name, "of the task", getattr(task, name), getattr(theirs, name)) for name in of_task),
+        *((name, "of the models", value, full[name]) for name, value in model.items()),
+    ]
+    return differing(scale, paper, MEANINGS, sizes)
 
 
 def _settings(result: StudyResult) -> Section:
-    table = settings_table(result)
-    return Section(
-        "Settings: where this preset departs from the paper",
-        [
-            f"{len(table)} settings differ from preset paper. Learning rates go by the paper's names "
-            "(L, M, S): the smaller presets take fewer steps at higher rates, which stay a decade apart. "
-            "Numbers of strings, of random draws and of neurons removed are ours everywhere; the paper "
-            "does not give them."
-            if len(table)
-            else "No setting differs from preset paper: the paper's, as far as it gives them.",
-            *(
-                [table_html(table, label="Settings", file="settings.csv", words=True)]
-                if len(table)
-                else []
-            ),
-            "With every preset, different from the paper:<ul>"
-            + "".join(f"<li>{departure}</li>" for departure in DEPARTURES)
-            + "</ul>",
-        ],
-    )
-
-
-def _provenance(result: StudyResult) -> Section:
-    config = result.config
-    versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
-    seeds = ", ".join(map(str, config.seed_list))
-    return Section(
-        "What was run, and how to run it again",
-        [
-            f"Reproduction {html.escape(config.name)}, preset {config.preset}, seeds {seeds}"
-            f"{', quick' if config.quick else ''}. Versions: {html.escape(versions)}. {RESULT_FILE} holds "
-            "all settings, the CSV files all numbers of this page.",
-            "The same command goes on where a run was interrupted, and takes runs from the store that "
-            "another reproduction has done; --out chooses the folder.",
-        ],
-        code=f"mechft reproduce {config.name}{options(result)}",
+    return departures_section(
+        settings_table(result),
+        "Learning rates go by the paper's names (L, M, S): the smaller presets take fewer steps at higher "
+        "rates, which stay a decade apart. Numbers of strings, of random draws and of neurons removed are "
+        "ours everywhere; the paper does not give them.",
+        DEPARTURES,
+        "With every preset, different from the paper:",
     )
