@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,25 @@ import torch
 
 from mechft.errors import OutputExistsError, unknown_name
 from mechft.experiments.store.entry import file_hash
-from mechft.experiments.zoo_config import BUNDLED_PROGRAMS, ZooConfig
+from mechft.experiments.zoo_config import BUNDLED_FINETUNED, BUNDLED_PROGRAMS, ZooConfig
+from mechft.files import write_text
+from mechft.models.bundled import manifest
 from mechft.models.tracr import rasp_module
 from mechft.randomness import generator
 from mechft.tasks.pcfg_config import OPERAND_PRIORS
 from mechft.tasks.program_config import ProgramConfig
+from mechft.training.behaviour import evaluation_batches
 from mechft.training.compiled import compile_task
 from mechft.training.evaluation import accuracy
-from mechft.training.recipes import pretrain
-from mechft.training.trained import MODEL_FILE, Trained, package_versions, save
+from mechft.training.recipes import finetune, pretrain
+from mechft.training.trained import MODEL_FILE, Trained, load, package_versions, save
 
 _ROWS = 2000  # strings of a compiled program's accuracy in the manifest
 _WORK = ".mechft-build"  # checkpoints of unfinished models, inside the output folder
 
 
 def build_zoo(config: ZooConfig) -> dict[str, dict[str, Any]]:
-    """Pretrain or compile the models of ``config`` and write them with ``manifest.json``.
+    """Pretrain, compile or fine-tune the models of ``config`` and write them with ``manifest.json``.
 
     A model that the manifest describes and whose file is whole is kept; one that was interrupted goes
     on from its last checkpoint. The manifest is written after each model.
@@ -41,24 +45,23 @@ def build_zoo(config: ZooConfig) -> dict[str, dict[str, Any]]:
         OutputExistsError: If the folder holds a model of other settings, a damaged one, or a file that
             no manifest describes; nothing is trained and nothing written over.
 
-    Cost: 6 to 9 minutes a pretrained model on 2 cores, some seconds a compiled one.
+    Cost: 6 to 9 minutes a pretrained model on 2 cores, half a minute a fine-tuned one, some seconds a
+    compiled one.
     """
     for prior in config.priors:
         if prior not in OPERAND_PRIORS:
             raise unknown_name("operand prior", prior, OPERAND_PRIORS)
     if config.programs:
         rasp_module()  # raises now rather than after an hour of pretraining
-    makers = {name: partial(_compile, config, name) for name in config.programs} | {
-        _name(prior): partial(_pretrain, config, prior) for prior in config.priors
-    }
+    makers = {name: partial(_compile, config, name) for name in config.programs}
+    makers |= {_name(prior): partial(_pretrain, config, prior) for prior in config.priors}
+    makers |= {name: partial(_finetune, config, name) for name in config.finetuned}
     entries = _manifest(config.out)
     missing = [name for name in makers if not _is_there(config, name, entries)]
     for name in missing:
         entries[name] = makers[name]()
         text = json.dumps(entries, indent=1, sort_keys=True) + "\n"
-        temporary = config.out / ".manifest.json.tmp"
-        temporary.write_text(text)
-        temporary.replace(config.out / "manifest.json")
+        write_text(config.out / "manifest.json", text)
         shutil.rmtree(config.out / _WORK / name)  # optimiser state, of no further use
     if missing and not any((config.out / _WORK).iterdir()):
         (config.out / _WORK).rmdir()
@@ -72,9 +75,11 @@ def _name(prior: str) -> str:
 def _command(config: ZooConfig, name: str) -> str:
     if name in BUNDLED_PROGRAMS:
         return f"mechft zoo build --programs {name} --priors"
+    rest = f"--seed {config.seed}" + (f" --steps {config.steps}" if config.steps else "")
+    if name in BUNDLED_FINETUNED:
+        return f"mechft zoo build --finetuned {name} --priors {rest}"
     prior = next(prior for prior in OPERAND_PRIORS if _name(prior) == name)
-    steps = f" --steps {config.steps}" if config.steps else ""
-    return f"mechft zoo build --priors {prior} --seed {config.seed}{steps}"
+    return f"mechft zoo build --priors {prior} {rest}"
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -127,6 +132,39 @@ def _pretrain(config: ZooConfig, prior: str) -> dict[str, Any]:
     last = trained.lineage[-1]
     found = {"seed": config.seed, "steps": last["steps"], "accuracy": last["final"]}
     return _entry(config, trained, file) | found
+
+
+def _finetune(config: ZooConfig, name: str) -> dict[str, Any]:
+    recipe = BUNDLED_FINETUNED[name]
+    base = load(recipe.base)
+    work = config.out / _WORK / name
+    trained = finetune(
+        base,
+        recipe.operand,
+        train_correlation=recipe.train_correlation,
+        steps=config.steps or recipe.steps,
+        seed=config.seed,
+        directory=work,
+        name=name,
+    )
+    (work / MODEL_FILE).replace(file := config.out / f"{name}.safetensors")
+    last = trained.lineage[-1]
+    plain = {query: _plain_accuracy(trained, query) for query in base.lineage[-1]["final"]}
+    # "steps" of an entry are pretraining's, by which studies find a base that is bundled.
+    how = asdict(recipe) | {
+        "base_sha256": manifest()[recipe.base]["sha256"],
+        "steps": last["steps"],
+    }
+    found = {"seed": config.seed, "finetuning": how, "accuracy": plain | last["final"]}
+    return _entry(config, trained, file) | found
+
+
+def _plain_accuracy(trained: Trained, query: str) -> float:
+    """Of a question like "C(a)", on the rows that the base was asked at the end of pretraining."""
+    family, operand = query.removesuffix(")").split("(")
+    rows = {query: trained.task.query(family, operand)}
+    (batch,) = evaluation_batches(rows, trained.lineage[0]["seed"]).values()
+    return accuracy(trained, batch).value
 
 
 def _compile(config: ZooConfig, name: str) -> dict[str, Any]:

@@ -9,6 +9,27 @@ from mechft.errors import require, unknown_name
 from mechft.tasks.program_config import ProgramName
 
 BUNDLED_PRIORS = ("low", "medium", "high", "never_a")
+
+
+@dataclass(frozen=True)
+class FinetunedModel:
+    """How a bundled fine-tuned model is made of a bundled base.
+
+    Attributes:
+        base: Name of the bundled model it starts from.
+        operand: O_FT; the base's contrast says the rest.
+        train_correlation: C_Tr.
+        steps: Optimiser steps.
+    """
+
+    base: str
+    operand: str
+    train_correlation: float
+    steps: int
+
+
+BUNDLED_FINETUNED = {"pcfg-tiny-low-to-b": FinetunedModel("pcfg-tiny-low", "b", 1.0, 200)}
+"""Fine-tuned models by name: what analyses look at, ready made, so that nobody waits for training."""
 BUNDLED_PROGRAMS: dict[str, tuple[ProgramName, str]] = {
     "tracr-counter": ("counter", "a"),
     "tracr-counter-b": ("counter", "b"),
@@ -31,23 +52,30 @@ class ZooConfig:
         priors: Operand priors to pretrain with.
         programs: Programs to compile, by the name of their model ("tracr-counter" …); none by default,
             because these need the extra "tracr".
+        finetuned: Models to fine-tune ("pcfg-tiny-low-to-b"), each from its base as it is bundled; none by
+            default.
         seed: Seed of weights, batches and evaluations.
-        steps: Pretraining steps; 0 means the preset's.
+        steps: Training steps of each model; 0 means the preset's, or the fine-tuned model's own.
     """
 
     out: Path = Path("zoo")
     priors: tuple[str, ...] = BUNDLED_PRIORS
     programs: tuple[str, ...] = ()
+    finetuned: tuple[str, ...] = ()
     seed: int = 0
     steps: int = 0
 
     def __post_init__(self) -> None:
         require(
-            bool(self.priors or self.programs),
-            "Give at least one operand prior to pretrain with or program to compile; got none.",
+            bool(self.priors or self.programs or self.finetuned),
+            "Give at least one operand prior to pretrain with, program to compile or model to fine-tune; got "
+            "none.",
         )
         for name in self.programs:
             if name not in BUNDLED_PROGRAMS:
                 raise unknown_name("compiled program", name, BUNDLED_PROGRAMS)
+        for name in self.finetuned:
+            if name not in BUNDLED_FINETUNED:
+                raise unknown_name("fine-tuned model", name, BUNDLED_FINETUNED)
         require(self.seed >= 0, f"A seed is at least 0; got {self.seed}.")
-        require(self.steps >= 0, f"steps is at least 0 (0: the preset's); got {self.steps}.")
+        require(self.steps >= 0, f"steps is at least 0 (0: the usual number); got {self.steps}.")
