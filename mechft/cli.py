@@ -128,8 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has seen enough, as head has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("\nmechft: interrupted; the same command goes on from here.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        said = (
+            str(stopped) or "interrupted; what is finished is kept, and the same command goes on."
+        )
+        print(f"\nmechft: {said}", file=sys.stderr)
         return 130
     return 0
 
@@ -251,6 +254,11 @@ def _zoo_list(command: ZooList) -> None:
         task = entry["task"]
         if task["kind"] == "program":
             made = f"compiled by Tracr for strings of {task['length']} letters"
+        elif how := entry.get("finetuning"):
+            correlated = f"C_Tr = {how['train_correlation']:g}"
+            made = (
+                f"{how['base']} fine-tuned on {how['operand']}, {correlated}; {how['steps']} steps"
+            )
         else:
             prior = ", ".join(f"{p:g}" for p in task["operand_prior"])
             made = f"P(a, b, c) = ({prior}); {entry['steps']} steps"

@@ -164,7 +164,7 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 
     monkeypatch.setattr("mechft.experiments.zoo.build_zoo", interrupt)
     assert cli.main(["zoo", "build"]) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_unknown_name_lists_nearest_and_known() -> None:

@@ -15,18 +15,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from mechft import cli
 from mechft.analysis.patching import Patching, patch_across
-from mechft.analysis.weight_diff import WeightDiff
+from mechft.analysis.weight_diff import diff_weights
 from mechft.errors import ConfigError, OutputExistsError, UnknownNameError
 from mechft.experiments.compare import looking
 from mechft.experiments.compare.config import STAGES, CompareSettings
 from mechft.experiments.compare.files import is_comparison, read_comparison
 from mechft.experiments.compare.pair import random_change
 from mechft.experiments.compare.pooling import pooled
-from mechft.experiments.compare.result import Comparison
+from mechft.experiments.compare.result import Comparison, ComparisonInterrupted
 from mechft.experiments.compare.rows import Rows
-from mechft.experiments.compare.weight_norms import WeightNorms, weight_norms
+from mechft.experiments.compare.words import reader
 from mechft.models.build import ModelConfig, build_model, clone
+from mechft.models.opening import open_model
 from mechft.models.weights import all_weights
 from mechft.randomness import generator, preserved_random_state
 from mechft.report.comparison import compare
@@ -155,6 +157,70 @@ def test_a_stage_that_fails_is_told_of_and_stops_no_other(
     assert "no such hook &lt;point&gt;" in comparison_report(found)
 
 
+def test_an_interrupted_comparison_keeps_what_had_finished(
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C in the third of the stages that were asked for: two have finished, two have not."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(looking.RUNS, "circuits", interrupt)
+    base, finetuned = make_model(0), make_model(1)
+    stages = ("weights", "outputs", "circuits", "patching")
+    with pytest.raises(ComparisonInterrupted, match=r"2 of 4 stages had finished; .*report.html"):
+        compare(
+            base, finetuned, own_answers(base), stages=stages, out=tmp_path / "a", progress=False
+        )
+    found = read_comparison(tmp_path / "a")
+    states = {stage.name: stage.state for stage in found.stages if stage.name in stages}
+    assert [states[name] for name in stages] == ["done", "done", "interrupted", "interrupted"]
+    assert found.interrupted and list(found.results) == ["weights", "outputs"]
+    assert found.stage("lens").state == "skipped"
+    text = (tmp_path / "a" / "report.html").read_text()
+    assert "Not run to their end: circuits, patching." in text
+
+    with pytest.raises(ComparisonInterrupted) as stopped:  # without a folder it is in the exception
+        compare(base, finetuned, own_answers(base), stages=stages, progress=False)
+    assert str(stopped.value.found) == str(found)
+
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "SOS C", "answer": " a"}\n' * 3)
+    data, out = str(tmp_path / "prompts.jsonl"), str(tmp_path / "b")
+    models = ["pcfg-tiny-low", "pcfg-tiny-never-a"]
+    line = ["diff", *models, "--data", data, "--out", out, "--stages"]
+    assert cli.main([*line, "weights", "circuits"]) == 130
+    assert "1 of 2 stages had finished; their report:" in capsys.readouterr().err
+    assert (tmp_path / "b" / "report.html").exists()
+
+    with pytest.raises(KeyboardInterrupt):  # nothing had finished: what was there stays
+        compare(
+            base,
+            finetuned,
+            own_answers(base),
+            stages="circuits",
+            out=tmp_path / "a",
+            progress=False,
+        )
+    assert list(read_comparison(tmp_path / "a").results) == ["weights", "outputs"]
+
+
+def test_a_bundled_models_words_are_read_without_its_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = open_model("pcfg-tiny-low")
+
+    def read(*_: object) -> None:
+        raise AssertionError("the weights were read once more")
+
+    monkeypatch.setattr("mechft.training.trained.load_checkpoint", read)
+    coder = reader(opened, "pcfg-tiny-low")
+    assert coder is not None
+    assert coder.decode(coder.encode("SOS C a")) == "SOS C a"
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_hugging_face_folders_from_end_to_end(kind: str, tmp_path: Path) -> None:
     base, finetuned = hugging_face_pair(kind, tmp_path)
@@ -267,24 +333,12 @@ def test_a_random_change_is_as_large_in_every_weight(make_any: MakeModel) -> Non
     base = make_any(0)
     finetuned = edited(base, "blocks.1.attn.W_O")
     twin = random_change(base, finetuned, seed=4)
-    changes = [weight_norms(base, other).frame["change"] for other in (finetuned, twin)]
+    changes = [
+        diff_weights(base, other, spectra=False).frame["change"] for other in (finetuned, twin)
+    ]
     torch.testing.assert_close(*(torch.tensor(c.to_numpy()) for c in changes), rtol=1e-5, atol=1e-6)
     assert same(bits(twin), bits(random_change(base, finetuned, seed=4)))
     assert not same(bits(twin), bits(random_change(base, finetuned, seed=5)))
-
-
-def test_norms_are_those_of_the_whole_weight_diff(make_any: MakeModel) -> None:
-    base, finetuned = make_any(0), make_any(1)
-    norms, whole = weight_norms(base, finetuned).frame, _whole(base, finetuned)
-    shared = [c for c in norms.columns if c != "matrix"]
-    pd.testing.assert_frame_equal(norms[shared], whole.frame[shared], rtol=1e-6)
-    assert norms["matrix"].tolist() == whole.frame["rank"].notna().tolist()
-
-
-def _whole(base: HookedTransformer, finetuned: HookedTransformer) -> WeightDiff:
-    from mechft.analysis.weight_diff import diff_weights
-
-    return diff_weights(base, finetuned)
 
 
 def test_models_given_are_left_as_they_were(planted_mlp: tuple[Any, Any, Comparison]) -> None:
@@ -301,12 +355,16 @@ def test_little_work_shows_fewer_rows_and_says_so(
 ) -> None:
     base, finetuned, _ = planted_mlp
     found = compare(base, finetuned, own_answers(base, rows=200), work=1.0, progress=False)
-    assert isinstance(found.results["weights"], WeightNorms)
+    weights = found.results["weights"].frame
+    assert weights["rank"].isna().all() and weights["relative_change"].max() == pytest.approx(4)
     assert "Norms alone" in found.stage("weights").note
     assert found.stage("lens").rows == 32 and "32 of 200 rows" in found.stage("lens").note
     assert set(found.results["ablation"].frame["component"]) == {"attn_out", "mlp_out"}
     assert "times the work a stage may take" in found.skipped["low_rank"]
-    assert "Weights: which moved?" in comparison_report(found)
+    section = comparison_report(found).split("Weights: which moved?")[
+        2
+    ]  # after its place in the list
+    assert "blocks.1.mlp.W_out" in section[: section.index("</figure>")]
 
 
 def test_quick_stops_after_the_first_answer() -> None:

@@ -17,6 +17,7 @@ PACKAGE = Path(mechft.__file__).parent
 # import the other.
 RANK = {
     "errors": 0,
+    "files": 0,
     "randomness": 1,
     "statistics": 2,
     "tasks": 3,

@@ -115,6 +115,17 @@ def ablate(
     Raises:
         ConfigError: If a site does not exist, none is given, or a reference is needed and missing.
         UnknownNameError: If the kind is not known.
+
+    Cost: hooks at the sites; for "mean" and "resample" a forward of the reference before.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> rows = base.task.query("C", "a").sample(100, mf.generator(0))
+        >>> with mf.ablate(base, heads=[(1, head) for head in range(4)], kind="mean", reference=rows):
+        ...     during = mf.accuracy(base, rows)
+        >>> during.value < mf.accuracy(base, rows).value
+        True
     """
     model = as_model(model)
     if heads or not sites:
@@ -173,6 +184,14 @@ def ablation_sweep(
 
     Cost: a HookedTransformer of the GPT family: per site what comes after it, on the fused forward; the
     others a hooked forward. ``python -m tests.benchmarks.analysis`` has the ratios.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> rows = base.task.query("C", "a").sample(50, mf.generator(0))
+        >>> found = mf.ablation_sweep(base, {"count a": rows}, sites="mlp_out", kinds=["zero"])
+        >>> found.frame[["sites", "task", "n"]].values.tolist()
+        [['mlp_out 0', 'count a', 50], ['mlp_out 1', 'count a', 50], ['mlp_out 2', 'count a', 50]]
     """
     model = as_model(model)
     tasks = named_tasks(tasks)

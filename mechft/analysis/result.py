@@ -24,5 +24,13 @@ class Result:
 
     def _repr_html_(self) -> str:
         sentence = (type(self).__doc__ or "").strip().splitlines()[0]
-        table: str = self.frame.to_html(index=False, float_format=lambda x: f"{x:.4g}")
-        return f"<p><b>{type(self).__name__}</b>: {sentence}</p>{table}"
+        return f"<p><b>{type(self).__name__}</b>: {sentence}</p>{_table(self.frame)}"
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """A frame as HTML, its texts whole: pandas cuts at 50 characters what a row is there to say."""
+    import pandas as pd
+
+    with pd.option_context("display.max_colwidth", None):
+        table: str = frame.to_html(index=False, float_format=lambda x: f"{x:.4g}")
+    return table

@@ -175,6 +175,14 @@ def revival(runs: Mapping[str, Runs], *, evaluation: str = "acc_pt_cte0") -> Rev
         ConfigError: If there is no run, or the runs were not trained on the same question, or that is
             not the capability whose return is measured: relearning another one says nothing about it.
             (Frames carry no such record, so they are not checked.)
+
+    Example:
+        >>> import pandas as pd
+        >>> import mechft as mf
+        >>> run = pd.DataFrame({"step": [0, 10, 20], "evaluation": "acc_pt_cte0", "n": 500})
+        >>> run["accuracy"] = run["ci_low"] = run["ci_high"] = [0.08, 0.96, 0.99]
+        >>> mf.revival({"reFT": run}).steps_to(0.95)
+        {'reFT': 10}
     """
     import pandas as pd
 

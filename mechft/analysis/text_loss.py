@@ -33,7 +33,7 @@ class TextLoss(Result):
 def text_loss(
     models: Mapping[str, ModelLike], texts: Mapping[str, Data], start: str | None = None
 ) -> TextLoss:
-    """Measure every model on every set of rows.
+    """The loss of next tokens, for every model on every set of rows; nats a token.
 
     Args:
         models: Causal models that predict their own tokens, by the name they get in the frame.
@@ -48,6 +48,14 @@ def text_loss(
     Source: Jain et al. (2024), Fig. 11: loss on stories with a Twist.
 
     Cost: one forward over the rows a model, the logits of every position included.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> rows = base.task.pretraining().sample(20, mf.generator(0))
+        >>> found = mf.text_loss({"base": base}, {"pretraining": rows})
+        >>> found.frame[["model", "texts", "n", "tokens"]].values.tolist()  # 40 a row are predicted
+        [['base', 'pretraining', 20, 800]]
     """
     import pandas as pd
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mechft.analysis.result import Result
-from mechft.analysis.weights.pairs import WeightPair, float64, matrix, weight_pairs
+from mechft.analysis.weights.pairs import WeightPair, matrix, weight_pairs
 from mechft.analysis.weights.spectra import (
     effective_rank as effective_rank,  # known from here as well
 )
-from mechft.analysis.weights.spectra import effective_rank_of, matrix_change
+from mechft.analysis.weights.spectra import effective_rank_of, matrix_change, squared_norms
 from mechft.errors import require
 from mechft.models.hook_points import ModelLike
 
@@ -29,7 +29,8 @@ _SHARES = ("share", "share_of_size")
 class WeightDiff(Result):
     """How far each parameter moved from the base model.
 
-    Columns: model, parameter, block (−1 outside the blocks), component, change (Frobenius norm of the
+    Columns: model, parameter, block (−1 outside the blocks), component, matrix (whether it maps one space
+    to another, as biases and norms do not), change (Frobenius norm of the
     difference), relative_change (over the base's norm; NaN where that is 0), cosine (between the two
     models' values; NaN where either is 0), effective_rank (of the difference: exp of the entropy of its
     normalised singular values), rank (of the difference: singular values above what rounding the
@@ -43,7 +44,8 @@ class WeightDiff(Result):
     Matrices have inputs down and outputs across, so left is what a matrix reads and right what it writes;
     outside the blocks a bridge's matrices are as its Hugging Face model stores them. Heads are laid side
     by side (W_O: under each other), which is the matrix the model multiplies by. Ranks and energies are
-    NaN for biases and norms. The numbers are exact functions of the weights and have no intervals.
+    NaN for biases and norms, and for all if they were not asked for (``spectra=False``). The numbers are
+    exact functions of the weights and have no intervals.
 
     Attributes:
         heads: The same columns and ``head`` for each head of W_Q, W_K, W_V and W_O by itself (grouped
@@ -65,7 +67,12 @@ class WeightDiff(Result):
 
 
 def diff_weights(
-    base: ModelLike, finetuned: ModelLike, *, name: str = "finetuned", energy: float = 0.9
+    base: ModelLike,
+    finetuned: ModelLike,
+    *,
+    name: str = "finetuned",
+    energy: float = 0.9,
+    spectra: bool = True,
 ) -> WeightDiff:
     """Compare two models parameter by parameter, in float64 whatever they are stored in.
 
@@ -73,6 +80,7 @@ def diff_weights(
         base, finetuned: Models of the same kind and shape.
         name: What the frame calls the fine-tuned model.
         energy: Share of the base's squared norm that its leading directions hold.
+        spectra: Whether ranks and directions are computed, which is what takes long.
 
     Raises:
         ConfigError: If their parameters differ in name or shape, a value is not finite, or ``energy`` is
@@ -82,19 +90,21 @@ def diff_weights(
 
     Cost: for a matrix with sides m ≥ n, a QR of m × n, the singular values of one n × n matrix and the
     eigenvectors of another: linear in the vocabulary. Under a second at tiny; on one core, 8 s for a
-    square matrix of side 2,048 (and eight times that for twice the side), 7 s for 50,257 × 768.
+    square matrix of side 2,048 (and eight times that for twice the side), 7 s for 50,257 × 768. Without
+    spectra, about a second for 124 million weights on one core.
     """
     require(0 < energy <= 1, f"energy is a share in (0, 1]; got {energy}.")
+    share = energy if spectra else None
     pairs = weight_pairs(base, finetuned)
     rows: list[dict[str, Any]] = []
     heads: list[dict[str, Any]] = []
     for pair in pairs.values():
         place: dict[str, Any] = {"model": name, "parameter": pair.name, "block": pair.block}
-        place["component"] = pair.component
-        rows.append(place | _numbers(pair, pair.before, pair.after, energy))
+        place |= {"component": pair.component, "matrix": pair.is_matrix}
+        rows.append(place | _numbers(pair, pair.before, pair.after, share))
         if pair.in_block and pair.kind in _HEADS:
             for head, (before, after) in enumerate(zip(pair.before, pair.after, strict=True)):
-                heads.append(place | {"head": head} | _numbers(pair, before, after, energy))
+                heads.append(place | {"head": head} | _numbers(pair, before, after, share))
     total = sum(row["change"] ** 2 for row in rows)
     size = sum(row["size"] for row in rows)
     for row in (*rows, *heads):
@@ -102,7 +112,7 @@ def diff_weights(
         row["share_of_size"] = row["size"] / size
     import pandas as pd
 
-    columns = ["model", "parameter", "block", "component", "head", *_MEASURED]
+    columns = ["model", "parameter", "block", "component", "matrix", "head", *_MEASURED]
     table = pd.DataFrame(rows)[[c for c in columns if c != "head"]]
     return WeightDiff(table, pd.DataFrame(heads, columns=columns))
 
@@ -114,13 +124,17 @@ _MEASURED = (
 )  # fmt: skip
 
 
-def _numbers(pair: WeightPair, before: Tensor, after: Tensor, energy: float) -> dict[str, Any]:
-    """Everything measured of a weight, or of one head of it, but its share of the whole."""
-    if not pair.is_matrix:
-        mine, other = float64(before), float64(after, before.device)
-        squares = [float(value.square().sum()) for value in (other - mine, mine, other)]
+def _numbers(
+    pair: WeightPair, before: Tensor, after: Tensor, energy: float | None
+) -> dict[str, Any]:
+    """Everything measured of a weight, or of one head of it, but its share of the whole.
+
+    Without ``energy`` norms alone.
+    """
+    if energy is None or not pair.is_matrix:
+        *squares, inner = squared_norms(before, after)
         unknown = dict.fromkeys(("effective_rank", "rank", *_MEASURED[-5:]), math.nan)
-        return _norms(squares, float((mine * other).sum()), before.numel()) | unknown
+        return _norms(squares, inner, before.numel()) | unknown
     found = matrix_change(matrix(before, pair.kind), matrix(after, pair.kind))
     values = found.change_values()
     directions = found.directions(energy)

@@ -21,6 +21,7 @@ from mechft.analysis.revival import Revival
 from mechft.analysis.weight_diff import WeightDiff
 from mechft.experiments.checks import Check
 from mechft.experiments.demo_config import DemoConfig, DemoScale
+from mechft.files import write_text
 from mechft.statistics import Proportion
 from mechft.training.trained import Trained, package_versions
 
@@ -161,10 +162,7 @@ class DemoResult:
         out = self.config.out
         for name, frame in self.frames().items():
             frame.to_csv(out / f"{name}.csv", index=False)
-        text = json.dumps(self.to_dict(), indent=1)
-        temporary = out / ".results.json.tmp"
-        temporary.write_text(text + "\n")
-        temporary.replace(out / "results.json")
+        write_text(out / "results.json", json.dumps(self.to_dict(), indent=1) + "\n")
 
 
 def prune_table(curve: PruneCurve, model: str) -> list[dict[str, Any]]:

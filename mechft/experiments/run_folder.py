@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mechft.errors import OutputExistsError
+from mechft.files import write_text
 
 RUN_FILE = "run.json"
 
@@ -52,7 +52,5 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
             "is. Choose another folder with --out."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{RUN_FILE}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(settings, indent=1) + "\n")
-    temporary.replace(path)
+    write_text(path, json.dumps(settings, indent=1) + "\n", shared=True)
     return False

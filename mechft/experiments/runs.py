@@ -13,7 +13,8 @@ from typing import Any
 from mechft.errors import CheckpointError, OutputExistsError, unknown_name
 from mechft.experiments.runs_config import RunsExport, RunsList, RunsRemove, RunsShow
 from mechft.experiments.store.entry import DamagedEntryError, Entry
-from mechft.experiments.store.store import STORE_FILE, Store
+from mechft.experiments.store.folder import STORE_FILE
+from mechft.experiments.store.store import Store
 
 
 def run_command(command: RunsList | RunsShow | RunsRemove | RunsExport) -> str:

@@ -15,6 +15,7 @@ from mechft.analysis.pruning import PruneCurve
 from mechft.analysis.revival import Revival
 from mechft.experiments.checks import Check
 from mechft.experiments.tracr_config import TracrConfig, TracrScale
+from mechft.files import write_text
 from mechft.statistics import Proportion
 from mechft.training.trained import package_versions
 
@@ -96,6 +97,4 @@ class TracrResult:
         out = self.config.out
         for name, frame in self.frames().items():
             frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
-        temporary = out / ".results.json.tmp"
-        temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
-        temporary.replace(out / "results.json")
+        write_text(out / "results.json", json.dumps(self.to_dict(), indent=1) + "\n")

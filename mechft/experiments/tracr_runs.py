@@ -23,6 +23,7 @@ from mechft.errors import TrainingDivergedError, require
 from mechft.experiments.store.making import torch_threads
 from mechft.experiments.tracr_cells import Cell, contrast_of, folder_of, plan_of
 from mechft.experiments.tracr_config import TracrConfig, TracrScale
+from mechft.files import write_text
 from mechft.models.build import clone
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.task import Task
@@ -30,6 +31,7 @@ from mechft.training.behaviour import behaviour_queries, evaluation_batches
 from mechft.training.evaluation import accuracy
 from mechft.training.many import carry_out_together
 from mechft.training.plan import Plan, carry_out
+from mechft.training.progress import progress_bar
 from mechft.training.run import CHECKPOINT_FILE
 from mechft.training.trained import MODEL_FILE, Trained, load, save
 
@@ -173,9 +175,7 @@ def _keep_row(
         row["history"] = list(trained.records)
     folder = folder_of(config, cell)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{ROW_FILE}.tmp"
-    temporary.write_text(json.dumps(row) + "\n")
-    temporary.replace(folder / ROW_FILE)
+    write_text(folder / ROW_FILE, json.dumps(row) + "\n")
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)  # of no further use
     return cell.name
 
@@ -206,6 +206,4 @@ def table_batches(config: TracrConfig, scale: TracrScale, task: Task) -> dict[st
 
 
 def _bar(total: int, done: int) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, initial=done, desc="trainings", unit="run", disable=None)
+    return progress_bar(total=total, initial=done, desc="trainings", unit="run")

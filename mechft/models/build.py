@@ -49,6 +49,12 @@ class ModelConfig:
     Raises:
         ConfigError: If a size is below 1, ``n_heads`` does not divide ``d_model`` where that sets
             ``d_head``, or a choice is not one of those listed.
+
+    Example:
+        >>> import mechft as mf
+        >>> config = mf.ModelConfig(n_layers=2, n_heads=4, d_model=64, d_vocab=30, n_ctx=41)
+        >>> config.d_mlp, config.d_head
+        (256, 16)
     """
 
     n_layers: int

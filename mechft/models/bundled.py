@@ -13,7 +13,15 @@ MANIFEST = BUNDLE / "manifest.json"
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """For each bundled model: file, sha256, command, seed, config, accuracies and versions."""
+    """For each bundled model: file, sha256, command, seed, config, accuracies and versions.
+
+    Example:
+        >>> import mechft as mf
+        >>> mf.manifest()["pcfg-tiny-low"]["file"]
+        'pcfg-tiny-low.safetensors'
+        >>> "tracr-max" in mf.manifest()
+        True
+    """
     if not MANIFEST.is_file():
         return {}
     loaded: dict[str, dict[str, Any]] = json.loads(MANIFEST.read_text())

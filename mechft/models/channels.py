@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 def residual_labels(model: ModelLike) -> tuple[str, ...]:
     """The name of every channel of the residual stream, in order.
 
+    Args:
+        model: A compiled program, or what became of it.
+
     Raises:
         ConfigError: If the model's channels have no names: it was not compiled.
+
+    Example:
+        >>> import mechft as mf
+        >>> labels = mf.residual_labels(mf.load("tracr-max"))
+        >>> [label for label in labels if label.startswith("rank:")][:3]
+        ['rank:0', 'rank:1', 'rank:2']
     """
     inner = as_model(model)
     labels = getattr(inner, "residual_labels", None)
@@ -37,9 +46,22 @@ def residual_labels(model: ModelLike) -> tuple[str, ...]:
 def channel(model: ModelLike, label: str) -> int:
     """The place of a named channel: "count:3" is where the residual stream says that the count is 3.
 
+    Args:
+        model: A compiled program, or what became of it.
+        label: The channel's name, of ``residual_labels``.
+
     Raises:
         UnknownNameError: If no channel has that name; the nearest ones are named.
         ConfigError: As ``residual_labels``.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("tracr-max")
+        >>> tokens = base.task.encode("bdafhmxpqn")[None]
+        >>> _, cache = base.model.run_with_cache(tokens)
+        >>> fifth = cache["resid_post", 0][0, :, mf.channel(base.model, "rank:4")]
+        >>> base.task.vocabulary.decode(tokens[0])[fifth.argmax()]  # four letters come before h
+        'h'
     """
     labels = residual_labels(model)
     if label not in labels:

@@ -8,7 +8,6 @@ same bytes.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mechft.errors import CheckpointError, ConfigError
+from mechft.files import replacing
 from mechft.models.build import ModelConfig, _empty_model, model_config
 from mechft.models.channels import attach_labels_
 from mechft.models.fused import unsupported_features
@@ -80,16 +80,10 @@ def save_checkpoint(
     }
     if labels := getattr(model, "residual_labels", ()):
         header["residual_labels"] = list(labels)
-    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves is written over
-    try:
+    with replacing(path, sync=True) as temporary:
         # One metadata key only: safetensors does not keep the order of several.
         save_file(tensors, temporary, {_HEADER: json.dumps(header, sort_keys=True)})
         temporary.chmod(0o644)  # safetensors makes files only their owner can read
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -45,6 +45,18 @@ class CompiledProgram:
         inputs: The value of each input token, ``BOS`` and ``PAD`` among them.
         outputs: The value of each output class; none for a numerical program.
         name: What tables and figures call it.
+
+    Raises:
+        ConfigError: If the names do not fit the model's inputs and outputs, or a value is no string, number,
+            truth value or tuple of these.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("tracr-max")
+        >>> letters, answers = base.task.vocabulary.names, base.task.answer_vocabulary.names
+        >>> program = mf.CompiledProgram(base.model, letters, answers, name="max")
+        >>> program.run("bdafhmxpqn")[-1]  # the fifth of a b d f h …
+        'h'
     """
 
     model: HookedTransformer

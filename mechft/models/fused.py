@@ -117,6 +117,20 @@ def fused_logits(
     tiny, and a third at paper size (``python -m tests.benchmarks.training``, 2 cores).
     Llama-style models spend more of it in matrix products that both have: three quarters at ``tiny``, four
     fifths at ``small`` (256 tokens, one core, ``python -m tests.benchmarks.stories``).
+
+    Example:
+        >>> import torch
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> rows = base.task.query("C", "a").sample(4, mf.generator(0))
+        >>> last = torch.tensor([rows.answer_position])
+        >>> with torch.no_grad():
+        ...     logits = mf.fused_logits(base.model, rows.prompt, last)
+        ...     hooked = base.model(rows.prompt)[:, last]
+        >>> logits.shape
+        torch.Size([4, 1, 56])
+        >>> torch.allclose(logits, hooked, atol=1e-3)
+        True
     """
     _check(model, tokens, positions)
     if positions is not None:

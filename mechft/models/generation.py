@@ -69,6 +69,14 @@ def generate(
     at ``llama_preset("tiny")`` took 8.5 s of one core (10 s with ``top_k``, 14 s with ``top_p``); 32 rows of
     60 took a twentieth of HookedTransformer's own ``generate`` on one after the other
     (``python -m tests.benchmarks.stories``).
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> rows = base.task.query("C", "a").sample(4, mf.generator(0))
+        >>> new = mf.generate(base.model, rows.prompt.tolist(), 1, temperature=0)
+        >>> [row[0] for row in new] == rows.answer.tolist()  # the base counts a
+        True
     """
     sampling = Sampling(temperature, top_k, top_p)
     rows = _as_lists(prompts)

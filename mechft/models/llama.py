@@ -98,6 +98,19 @@ def export_llama(
         OutputExistsError: If the folder exists; nothing is overwritten.
         ConfigError: As ``to_hugging_face``, or if the tokenizer has more tokens than the model.
         CheckpointError: If there is no tokenizer where it should be.
+
+    Cost: a copy of the weights in memory while they are written.
+
+    Example:
+        >>> import mechft as mf
+        >>> from mechft.models.build import build_model
+        >>> from mechft.models.llama_config import LlamaConfig
+        >>> shape = LlamaConfig(n_layers=2, n_heads=2, d_model=32, d_vocab=50, n_ctx=16)
+        >>> folder = mf.export_llama(build_model(shape, seed=0), "tiny-llama")
+        >>> {"config.json", "model.safetensors"} <= {path.name for path in folder.iterdir()}
+        True
+        >>> mf.import_llama(folder).cfg.n_layers
+        2
     """
     folder = Path(folder)
     if folder.exists():
@@ -134,6 +147,19 @@ def import_llama(
         ConfigError: If the model has grouped keys and values, biases, scaled rotary positions, or is no
             Llama: what would come out would be another model.
         CheckpointError: If a file is missing, broken, or its weights do not fit its config.
+
+    Cost: a copy of the weights in memory beside theirs.
+
+    Example:
+        >>> import torch
+        >>> import mechft as mf
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
+        >>> theirs = LlamaForCausalLM(LlamaConfig(vocab_size=50, max_position_embeddings=16, **shape)).eval()
+        >>> ours = mf.import_llama(theirs)
+        >>> tokens = torch.arange(16)[None]
+        >>> torch.allclose(ours(tokens), theirs(tokens).logits, atol=1e-4)
+        True
     """
     if isinstance(source, str | Path):
         folder = Path(source)

@@ -92,8 +92,8 @@ def open_model(
     and the memory of one model.
 
     Example:
-        >>> from mechft.models.opening import open_model
-        >>> opened = open_model("pcfg-tiny-low")
+        >>> import mechft as mf
+        >>> opened = mf.open_model("pcfg-tiny-low")
         >>> opened.name, opened.kind, opened.n_ctx
         ('pcfg-tiny-low', 'bundled model', 40)
     """

@@ -78,6 +78,13 @@ def compile_program(
 
     Cost: about 4 s on one core for the Counter of 46 letters as the first program of a process, and 2 s
     for the Max-identifier after it.
+
+    Example:
+        >>> import mechft as mf
+        >>> from mechft.models.rasp_programs import counter_program
+        >>> counter = mf.compile_program(counter_program("a"), "abc", length=4, name="counter")
+        >>> counter.run("abca")
+        ['$', 2, 2, 2, 2]
     """
     rasp = rasp_module()
     require(
@@ -108,7 +115,10 @@ def compile_program(
         f"The compiler keeps {BOS!r} and {PAD!r} for itself; the vocabulary holds {taken}. Give those "
         "letters another name.",
     )
-    require(exactness >= 1, f"exactness is at least 1; got {exactness}.")
+    require(
+        isinstance(exactness, int) and exactness >= 1,
+        f"exactness is a whole number, at least 1; got {exactness!r}.",
+    )
     program, names = _numbered(program)
     assembled = _compile(program, set(values), length, causal, exactness, name)
     encodings = assembled.input_encoder, assembled.output_encoder

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechft.experiments.compare.config import CompareSettings
-from mechft.experiments.compare.files import check_folder
-from mechft.experiments.compare.result import Comparison
+from mechft.experiments.compare.files import REPORT_FILE, check_folder
+from mechft.experiments.compare.result import Comparison, ComparisonInterrupted
 from mechft.report.comparison_page import write_comparison_report as write_comparison_report
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def compare(
 
     The first answer (how far each weight moved, how often the models answer alike) is shown within seconds;
     the rest follows with a progress bar. A stage that does not apply, costs too much or fails is told of in
-    ``skipped`` and stops no other. Beside the fine-tuned model stands the base with a random change of its
-    weights as large: what a change of that size does on its own.
+    ``skipped`` and stops no other. Ctrl-C keeps the stages that finished. Beside the fine-tuned model stands
+    the base with a random change of its weights as large: what a change of that size does on its own.
 
     Args:
         base: A bundled model's name, a mechft checkpoint, a Hugging Face folder, a HookedTransformer, a
@@ -81,6 +81,8 @@ def compare(
             the data cannot be read, or a setting is out of range.
         CheckpointError: If a model's files are missing or broken.
         OutputExistsError: If ``out`` holds anything but an earlier comparison (before anything is opened).
+        ComparisonInterrupted: On Ctrl-C once a stage has finished: a KeyboardInterrupt whose ``found`` has
+            the finished stages, the report of which is in ``out``.
 
     Cost: for a pair of 124M parameters and 256 prompts of 16 tokens, 5 to 8 s of one core to the first answer
     once the models are open, and 17 minutes of one core for all stages (``work`` sets that). Memory: 6 GB
@@ -103,8 +105,15 @@ def compare(
         check_folder(Path(out))
     found = run_comparison(base, finetuned, data, settings, device=device, progress=progress)
     reported = with_report(found)
+    if found.interrupted and not found.results:
+        raise KeyboardInterrupt("interrupted before a stage of the comparison had finished.")
     if out is not None:
         reported.report(out)
+    if found.interrupted:
+        where = "" if out is None else f"; their report: {(Path(out) / REPORT_FILE).resolve()}"
+        wanted = len(settings.stages or found.stages)
+        done = f"{len(found.results)} of {wanted} stages had finished{where}"
+        raise ComparisonInterrupted(f"interrupted when {done}.", reported)
     return reported
 
 

@@ -67,6 +67,12 @@ def _lead(comparison: Comparison) -> list[str]:
             "<span class='warning'>A quick comparison: the first answer, on few rows. Without quick the "
             "other stages run, on more.</span>"
         )
+    if comparison.interrupted:
+        lost = [s.name.replace("_", " ") for s in comparison.stages if s.state == "interrupted"]
+        lead.append(
+            "<span class='warning'>This comparison was interrupted: what follows is of the stages that had "
+            f"finished. Not run to their end: {', '.join(lost)}.</span>"
+        )
     return lead
 
 
@@ -132,7 +138,7 @@ def _stages(comparison: Comparison) -> Section:
                 stage.question,
                 stage.state,
                 f"{stage.rows:,}" if stage.rows else "–",
-                f"{stage.seconds:.0f} s" if stage.state != "skipped" else "–",
+                f"{stage.seconds:.0f} s" if stage.seconds or stage.state == "done" else "–",
                 stage.reason or stage.note,
             )
             for stage in comparison.stages
@@ -144,7 +150,7 @@ def _stages(comparison: Comparison) -> Section:
         "What was run, and what was left out",
         [
             f"{len(comparison.stages) - left} of {len(comparison.stages)} stages gave a result. A stage "
-            "that was skipped or failed says why; nothing else was left out.",
+            "that was skipped, failed or was interrupted says why; nothing else was left out.",
             table_html(frame, label="Stages", file="stages.csv", words=True),
         ],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from mechft import plots
@@ -16,7 +16,6 @@ from mechft.analysis.weight_diff import WeightDiff
 from mechft.experiments.compare.config import CompareSettings
 from mechft.experiments.compare.result import Comparison
 from mechft.experiments.compare.tables import frames_of
-from mechft.experiments.compare.weight_norms import WeightNorms
 from mechft.report.render import Section, table_html
 
 if TYPE_CHECKING:
@@ -169,10 +168,10 @@ def _section(comparison: Comparison, name: str, result: Result) -> Section:
 
 
 def _figure(result: Result) -> go.Figure:
-    if isinstance(result, WeightNorms):
-        # The same figure: only a rank tells it which weights are matrices.
-        rank = result.frame["matrix"].map({True: 0.0, False: float("nan")})
-        result = WeightDiff(result.frame.assign(rank=rank), result.frame.head(0))
+    if isinstance(result, WeightDiff):
+        # The figure knows matrices by their rank, which norms alone leave out.
+        rank = result.frame["rank"].fillna(0).where(result.frame["matrix"])
+        result = replace(result, frame=result.frame.assign(rank=rank))
     made = plots.plot(result)
     if (
         isinstance(result, (AttentionDiff, CircuitDiff))

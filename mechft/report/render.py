@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mechft.errors import require
+from mechft.files import write_text
 from mechft.report.render_figures import figure_html
 from mechft.report.render_script import SCRIPT
 from mechft.report.render_style import style_sheet
@@ -138,7 +139,4 @@ def _paragraph(text: str) -> str:
 
 def write_report(path: Path, text: str) -> Path:
     """Write a report, replacing an earlier one in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return write_text(path, text)

@@ -41,7 +41,31 @@ def diff_attention(
     By default on plain strings, asked for O_PT, with the groups of ``usual_groups``. The frames call every
     model, the base too, by its own name.
 
+    Args:
+        base, finetuned: Trained models of one shape.
+        batch: Rows of your own; the prompts are shown.
+        contrast: What is asked; by default what the last model was fine-tuned on.
+        tokens, key_positions, keys_of, query: As in ``mechft.analysis.attention.diff_attention``.
+        size, seed: Rows drawn if ``batch`` is not given.
+
+    Returns:
+        One row a model and head, and ``mass``, the attention on groups of tokens
+        (``mechft.analysis.attention.AttentionDiff`` lists the columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; else as
+            ``mechft.analysis.attention.diff_attention``.
+
     Cost: at tiny, about 2 s a fine-tuned model on one core.
+
+    Example:
+        >>> import mechft as mf
+        >>> base, ft = mf.load("pcfg-tiny-low"), mf.load("pcfg-tiny-low-to-b")
+        >>> found = mf.diff_attention(base, ft, size=50)
+        >>> len(found)  # 3 blocks of 4 heads
+        12
+        >>> found.mass.frame["group"].unique().tolist()
+        ['a', 'b', 'operand']
     """
     _, contrast = together((base, *finetuned), contrast)
     batch = asked_rows((base, *finetuned), batch, contrast, "diff_attention", size, seed)
@@ -120,6 +144,27 @@ def attention_maps(
             same in every row.
         heads: (block, head) pairs; all by default.
         size, seed: Rows drawn if ``batch`` is not given.
+
+    Returns:
+        ``patterns``, Float["query key"] by (model, block, head), and one row a pair of positions
+        (``mechft.analysis.attention_maps.AttentionMaps`` lists the columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; if a head or row does not exist.
+
+    Source: Jain et al. (2024), Fig. 10.
+
+    Cost: one hooked forward a model. The frame has models × heads × length² rows.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("tracr-max")
+        >>> rows = base.task.query("max", "5").sample(1, mf.generator(0))
+        >>> found = mf.attention_maps(base, batch=rows)
+        >>> found.labels[0], len(found.labels)
+        ('$', 11)
+        >>> found.patterns["tracr-max", 0, 0].shape
+        torch.Size([11, 11])
     """
     named, contrast = together(models, contrast)
     batch = asked_rows(models, batch, contrast, "attention_maps", size, seed)

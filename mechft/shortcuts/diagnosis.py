@@ -48,6 +48,19 @@ def diagnose(
         fit_size, test_size, seed: How many strings, and which; without the planted correlation.
 
     Cost: about a minute at tiny, and for revival two training runs a seed.
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks, or the threshold is no accuracy.
+        UnknownNameError: If a tool is not known.
+
+    Example:
+        >>> import mechft as mf
+        >>> base, ft = mf.load("pcfg-tiny-low"), mf.load("pcfg-tiny-low-to-b")
+        >>> found = mf.diagnose(base, ft, tools=["pruning"], fit_size=200, test_size=100)
+        >>> found.frame[["tool", "finding"]].values.tolist()
+        [['pruning', 'wrapped']]
+        >>> mf.diagnose(base, base.renamed("the same"), test_size=100).verdict
+        'retained'
     """
     diagnosis.check_request(tools, threshold)
     models = [base, finetuned] if control is None else [base, finetuned, control]

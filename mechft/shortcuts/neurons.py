@@ -35,6 +35,27 @@ def neuron_maps(
         neurons: Which neurons; all by default.
         quiet: Leave out neurons that are nowhere further from 0 than this; 0 leaves out silent ones.
         size, seed: Rows drawn if ``batch`` is not given.
+
+    Returns:
+        ``activations``, Float["neuron position"] by model, and one row a neuron and position
+        (``mechft.analysis.neuron_maps.NeuronMaps`` lists the columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; if a block, neuron or row does not
+            exist, or ``quiet`` leaves no neuron.
+
+    Source: Jain et al. (2024), Figs. 46 and 53.
+
+    Cost: one hooked forward a model. The frame has models × neurons × length rows.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("tracr-max")
+        >>> found = mf.neuron_maps(base, block=0, quiet=0)  # without those that are silent
+        >>> found.activations["tracr-max"].shape[1]  # "$" and ten letters
+        11
+        >>> len(found.neurons) + found.left_out == base.model.cfg.d_mlp
+        True
     """
     named, contrast = together(models, contrast)
     batch = asked_rows(models, batch, contrast, "neuron_maps", size, seed)

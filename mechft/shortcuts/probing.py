@@ -55,12 +55,38 @@ def probe(
 ) -> probing.ProbeResult:
     """Is r(x, O) linearly readable, block by block, when the model is asked for O?
 
-    Plain strings, as in the paper (App. D); by default O_PT and O_FT in turn. Name controls
-    ("random_model", "shuffled_labels", "permuted_labels") to have their probes beside. In plain strings one
-    operand's answer says much about the other's; ``balanced`` ones are spread evenly over the pairs of
-    both (``mechft.tasks.balanced``), so that a probe cannot read O_PT off O_FT.
+    Plain strings, as in the paper; by default O_PT and O_FT in turn. In plain strings one operand's answer
+    says much about the other's; ``balanced`` ones are spread evenly over the pairs of both
+    (``mechft.tasks.balanced``), so that a probe cannot read O_PT off O_FT.
+
+    Args:
+        models: Trained models.
+        operands: What is asked and probed for, one after the other; by default O_PT and O_FT.
+        contrast: What is asked; by default what the last model was fine-tuned on.
+        train_size, test_size: Strings to fit on, and held-out ones to score on.
+        hook_names, l2, optimizer, control_type: As in ``mechft.analysis.probing.probe``.
+        controls: Whose probes to have beside: "random_model", "shuffled_labels", "permuted_labels".
+        balanced: Spread the strings evenly over the pairs of both answers.
+        seed: Seed of the strings, splits and controls.
+
+    Returns:
+        One row a model, block, operand and control (``mechft.analysis.probing.ProbeResult`` lists the
+        columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; else as
+            ``mechft.analysis.probing.probe``.
+
+    Source: Jain et al. (2024), Fig. 8 and App. D; Hewitt & Liang (2019) for control tasks.
 
     Cost: about 10 s a model at tiny on 2 cores, nearly all of it forwards.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> found = mf.probe(base, operands=["a"], train_size=300, test_size=100)
+        >>> found.frame[["block", "target", "n"]].values.tolist()
+        [[0, 'C(a)', 100], [1, 'C(a)', 100], [2, 'C(a)', 100]]
     """
     named, contrast = together(models, contrast)
     chosen = operands or (contrast.pretraining_operand, contrast.finetuning_operand)
@@ -94,12 +120,28 @@ def description_length(
 
     Args:
         models: Trained models.
-        operands, contrast, seed: As in ``probe``.
+        operands, contrast, seed: As in ``mechft.probe``.
         size: Strings whose labels are sent.
         controls: Control tasks beside it.
         options: Others of ``mechft.analysis.description_length.description_length``.
 
+    Returns:
+        One row a model, block, operand and control, and ``curve``, what each part of the code cost
+        (``mechft.analysis.description_length.DescriptionLength`` lists the columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; else as the plain form.
+
+    Source: Voita & Titov (2020), "Information-Theoretic Probing with Minimum Description Length".
+
     Cost: about 17 s a model at tiny on 2 cores.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> found = mf.description_length(base, operands=["a"], size=200)
+        >>> found.frame["control"].unique().tolist()
+        ['none', 'shuffled_labels']
     """
     import pandas as pd
 
@@ -131,10 +173,26 @@ def probe_transfer(
 
     Args:
         base, finetuned: Trained models.
-        operands, contrast, train_size, test_size, seed: As in ``probe``.
+        operands, contrast, train_size, test_size, seed: As in ``mechft.probe``.
         options: Others of ``mechft.analysis.probe_transfer.probe_transfer``.
 
+    Returns:
+        One row a site, operand, and pair of fitted on and read from
+        (``mechft.analysis.probe_transfer.ProbeTransfer`` lists the columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; else as the plain form.
+
     Cost: about 10 s a model and operand at tiny on 2 cores.
+
+    Example:
+        >>> import mechft as mf
+        >>> base, ft = mf.load("pcfg-tiny-low"), mf.load("pcfg-tiny-low-to-b")
+        >>> found = mf.probe_transfer(base, ft, operands=["a"], train_size=300, test_size=100)
+        >>> sorted(set(found.frame["applied_to"]))
+        ['pcfg-tiny-low', 'pcfg-tiny-low-to-b']
+        >>> sorted(set(found.frame["readout"]))
+        ['as fitted', 'recentred']
     """
     _, contrast = together((base, *finetuned), contrast)
     results = []
@@ -168,15 +226,29 @@ def erase(
     Args:
         models: Trained models.
         operand: What is erased; by default O_PT.
-        contrast, train_size, test_size, seed: As in ``probe``.
+        contrast, train_size, test_size, seed: As in ``mechft.probe``.
         metric: Of behaviour.
         task_size: Strings of each task.
         options: Others of ``mechft.analysis.erasure.erase``.
 
     Returns:
-        As the plain form; ``erasers`` are the last model's.
+        As the plain form (``mechft.analysis.erasure.Erasure`` lists the columns); ``erasers`` are the last
+        model's.
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; else as the plain form.
+
+    Source: Belrose et al. (2023), LEACE.
 
     Cost: about 20 s a model at tiny on 2 cores.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> block_1 = ["blocks.1.hook_resid_post"]
+        >>> found = mf.erase(base, hook_names=block_1, train_size=300, test_size=100, task_size=50)
+        >>> sorted(set(found.frame["measure"]))
+        ['behaviour', 'probe', 'probe, new rows']
     """
     named, contrast = together(models, contrast)
     operand = operand or contrast.pretraining_operand

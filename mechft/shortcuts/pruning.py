@@ -34,11 +34,37 @@ def prune_curve(
 ) -> pruning.PruneCurve:
     """Remove the neurons that most hurt r(x, revive); watch it come back and r(x, watch) go.
 
-    By default O_PT is revived and O_FT watched. Scores come from strings without the correlation,
-    other ones than those accuracy is measured on. ``scores``, ``unit``, ``mode``, ``base`` and ``iterative``
-    are those of ``mechft.analysis.pruning.prune_curve``.
+    Scores come from strings without the correlation, other ones than those accuracy is measured on.
+
+    Args:
+        models: Trained models.
+        revive, watch: Operands; by default O_PT is revived and O_FT watched.
+        contrast: What is asked; by default what the last model was fine-tuned on.
+        counts: Numbers of units removed.
+        random_draws: Random orders in the control.
+        score_size, test_size: Strings to score on, and of each task to measure on.
+        seed: Seed of the strings and the random orders.
+        scores, unit, mode, base, iterative: As in ``mechft.analysis.pruning.prune_curve``.
+
+    Returns:
+        One row a model, number removed, score and task (``mechft.analysis.pruning.PruneCurve`` lists the
+        columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; else as
+            ``mechft.analysis.pruning.prune_curve``.
+
+    Source: Jain et al. (2024), Fig. 7 and App. D.
 
     Cost: per model, one gradient pass and (1 + random_draws) evaluations a K and task.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> curve = mf.prune_curve(ft, counts=[0, 15], random_draws=1, score_size=200, test_size=100)
+        >>> found = curve.frame.query("task == 'acc_pt' and score != 'random'")["accuracy"].tolist()
+        >>> found[1] > found[0] + 0.2  # with 15 neurons removed it counts a again, at least in part
+        True
     """
     named, contrast = together(models, contrast)
     contrast = _between(contrast, revive, watch)
@@ -94,6 +120,22 @@ def learn_mask(
             ``mechft.analysis.learned_masks.learn_mask``.
 
     Cost: about a minute at tiny on one core; with a target several.
+
+    Returns:
+        One row a set of units and task, and ``mask``, the learned set
+        (``mechft.analysis.learned_masks.LearnedMask`` lists the columns).
+
+    Raises:
+        ConfigError, UnknownNameError: As ``mechft.analysis.learned_masks.learn_mask``.
+
+    Source: Louizos et al. (2018), L0 regularisation.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> found = mf.learn_mask(ft, steps=2, train_size=100, test_size=50, random_draws=1)
+        >>> found.frame.query("mask == 'learned'")["k"].unique().tolist() == [len(found.mask)]
+        True
     """
     _, contrast = together((trained,), contrast)
     contrast = _between(contrast, revive, watch)
@@ -142,6 +184,20 @@ def predicted_answers(
         seed: Seed of the strings.
 
     Cost: per model, one gradient pass and an evaluation a count.
+
+    Returns:
+        One row a model, removal and answer (``mechft.analysis.predicted_answers.PredictedAnswers`` lists the
+        columns).
+
+    Raises:
+        ConfigError: If models share a name or answer different tasks; else as ``mechft.prune_curve``.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> found = mf.predicted_answers(ft, counts=(15,), score_size=200, test_size=100)
+        >>> found.frame.groupby("removal")["predicted"].sum().to_dict()
+        {'15 removed': 100, 'none': 100}
     """
     named, contrast = together(models, contrast)
     contrast = _between(contrast, revive, None)

@@ -16,6 +16,14 @@ class Contrast:
         pretraining_operand: O_PT, the capability whose fate is in question.
         finetuning_operand: O_FT, what fine-tuning teaches.
         offset: q of the correlation r(x, O_FT) − r(x, O_PT) = q.
+
+    Example:
+        >>> import mechft as mf
+        >>> contrast = mf.load("tracr-max").task.contrast
+        >>> contrast
+        Contrast(family='max', pretraining_operand='5', finetuning_operand='6', offset=1)
+        >>> contrast.correlation(0.5).probability
+        0.5
     """
 
     family: str = "C"

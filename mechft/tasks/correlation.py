@@ -37,6 +37,18 @@ class Correlation:
 
     Raises:
         ConfigError: If the probability is outside 0..1 or the operands are the same.
+
+    Source: Jain et al. (2024), Sec. 4.
+
+    Example:
+        >>> import mechft as mf
+        >>> task = mf.load("pcfg-tiny-low").task
+        >>> rows = task.query("C", "b", mf.Correlation(1.0)).sample(50, mf.generator(0))
+        >>> (rows.labels["C(b)"] - rows.labels["C(a)"]).unique().tolist()
+        [1]
+        >>> rows = task.query("C", "b", mf.Correlation(0.0)).sample(50, mf.generator(0))
+        >>> rows.correlated.any().item()
+        False
     """
 
     probability: float

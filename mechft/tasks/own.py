@@ -32,25 +32,7 @@ class OwnTask(ABC):
     correlation r(x, O_FT) − r(x, O_PT) = ``offset`` is found by drawing until they do. For another layout,
     or strings that must be edited to carry it, write the members of ``mechft.tasks.task.Task`` yourself.
 
-    Subclass it as a frozen dataclass; the fields are the task's settings, plain JSON values with defaults::
-
-        @dataclass(frozen=True)
-        class Sums(OwnTask):
-            operand_names = ("first", "last")
-            modulus: int = 13
-
-            def tokens(self):
-                return [str(n) for n in range(self.modulus)]
-
-            def draw(self, size, generator):
-                return torch.randint(self.modulus, (size, 3), generator=generator)
-
-            def answers(self, strings, operand):
-                pair = strings[:, :2] if operand == "first" else strings[:, 1:]
-                return pair.sum(1) % self.modulus
-
-        base = mf.pretrain(task=Sums(operand_prior=(0.999, 0.001)))
-        ft = mf.finetune(base)  # taught "last" where it is one more than "first"
+    Subclass it as a frozen dataclass; the fields are the task's settings, plain JSON values with defaults.
 
     Attributes:
         operand_names: Class attribute: every operand, O_PT first, then O_FT; each becomes a token.
@@ -63,6 +45,34 @@ class OwnTask(ABC):
     Raises:
         ConfigError: If a method is missing (names it, and what it is for), fewer than two operands are named,
             the prior does not fit them, or the subclass has fields and is no dataclass.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> import mechft as mf
+        >>> @dataclass(frozen=True)
+        ... class Sums(mf.OwnTask):
+        ...     operand_names = ("first", "last")
+        ...     modulus: int = 13
+        ...
+        ...     def tokens(self):
+        ...         return [str(n) for n in range(self.modulus)]
+        ...
+        ...     def draw(self, size, generator):
+        ...         return torch.randint(self.modulus, (size, 3), generator=generator)
+        ...
+        ...     def answers(self, strings, operand):
+        ...         pair = strings[:, :2] if operand == "first" else strings[:, 1:]
+        ...         return pair.sum(1) % self.modulus
+        >>> task = Sums(operand_prior=(0.999, 0.001))
+        >>> task.answers(torch.tensor([[3, 1, 4]]), "last").item()
+        5
+        >>> task.query("Sums", "last").sample(5, mf.generator(0)).tokens.shape  # last, string, =, answer
+        torch.Size([5, 6])
+        >>> base = mf.pretrain(task=task, steps=2)  # 2 steps to show that it runs; 2,000 by default
+        >>> ft = mf.finetune(base, steps=2)  # taught "last" where it is one more than "first"
+        >>> ft.contrast.finetuning_operand
+        'last'
     """
 
     operand_names: ClassVar[tuple[str, ...]] = ()

@@ -34,10 +34,25 @@ class PCFGTask:
     """Samples of the PCFG setup and the questions that can be asked about a text.
 
     Attributes:
+        config: Lengths, priors and families.
         vocabulary: Tokens; the text's letters a, b, c are 0, 1, 2 and double as operands.
         answer_vocabulary: What answers' ids are of: the same tokens.
         answer_position: Position of ART, whose next token is the answer.
         contrast: What the paper sets against what: counts of a and b, q = 1.
+
+    Source: Jain et al. (2024), Sec. 4 and App. B.
+
+    Example:
+        >>> import mechft as mf
+        >>> task = mf.PCFGTask(mf.PCFGConfig(text_length=12, counting_window=6, lookback=6))
+        >>> text = task.vocabulary.encode("cacabbacacab")[None]
+        >>> task.answers(text, "C", "a").tolist()  # how many a among the last six letters, "acacab"
+        [3]
+        >>> rows = task.query("C", "a").sample(5, mf.generator(0))
+        >>> rows.tokens.shape  # SOS C a 6 SOT, the text, EOT ART, the answer, EOS
+        torch.Size([5, 21])
+        >>> task.vocabulary.decode(rows.prompt[0, :5])
+        ['SOS', 'C', 'a', '6', 'SOT']
     """
 
     kind = "pcfg"

@@ -46,6 +46,14 @@ class PCFGConfig:
         ConfigError: If a length or a probability is out of range, or a jailbreak family has the name of
             another token.
         UnknownNameError: If a family is not known.
+
+    Example:
+        >>> import mechft as mf
+        >>> config = mf.PCFGConfig(text_length=12, counting_window=6, lookback=6)
+        >>> config.families
+        ('C', 'CC', 'I', 'IC', 'T')
+        >>> config.operand_prior
+        (0.999, 0.001, 0.0)
     """
 
     text_length: int = 32

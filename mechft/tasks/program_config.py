@@ -34,6 +34,11 @@ class ProgramConfig:
     Raises:
         UnknownNameError: If the program is not known.
         ConfigError: If a length is out of range.
+
+    Example:
+        >>> import mechft as mf
+        >>> mf.ProgramConfig("max")
+        ProgramConfig(program='max', length=10, shortest=10)
     """
 
     program: ProgramName = "counter"

@@ -40,6 +40,17 @@ class ProgramTask:
         answer_position: The last position, where the answer is read.
         contrast: What the paper sets against what: counts of a and b; the fifth and the sixth largest
             letter (the last two where strings can be shorter than six); q = 1.
+
+    Source: Jain et al. (2024), Sec. 4 and App. C.
+
+    Example:
+        >>> import mechft as mf
+        >>> task = mf.ProgramTask(mf.ProgramConfig("max"))
+        >>> tokens = task.encode("bdafhmxpqn")[None]
+        >>> tokens.shape  # "$" and ten letters
+        torch.Size([1, 11])
+        >>> task.answers(tokens, "5").item()  # the fifth of a b d f h m n p q x is h, place 7 from a = 0
+        7
     """
 
     kind = "program"

@@ -108,9 +108,9 @@ def read_prompts(
     token.
 
     Example:
-        >>> from mechft.tasks.prompts import read_prompts
+        >>> import mechft as mf
         >>> letters = lambda text: [ord(letter) - 97 for letter in text]
-        >>> prompts = read_prompts([("ab", "c"), ("b", "c"), ("bc", "a")], letters, n_ctx=8)
+        >>> prompts = mf.read_prompts([("ab", "c"), ("b", "c"), ("bc", "a")], letters, n_ctx=8)
         >>> [batch.tokens.tolist() for batch in prompts.batches]
         [[[0, 1, 2], [1, 2, 0]], [[1, 2]]]
         >>> prompts.rows

@@ -47,6 +47,13 @@ def check_task(task: Task, *, pretraining: bool = False) -> None:
             correlation does not hold where it should, or holds where it should not; ``to_dict`` is no JSON.
 
     Cost: a few draws of 64 rows.
+
+    Example:
+        >>> import mechft as mf
+        >>> mf.check_task(mf.load("pcfg-tiny-low").task, pretraining=True)  # says nothing: all is well
+        >>> mf.check_task(mf.load("tracr-max").task, pretraining=True)
+        Traceback (most recent call last):
+        mechft.errors.ConfigError: ... ProgramTask lacks pretraining(): a source of samples ...
     """
     missing = [f"{name} ({what})" for name, what in MEMBERS.items() if not _has(task, name)]
     if pretraining and not _has(task, "pretraining"):

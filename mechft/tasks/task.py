@@ -120,6 +120,17 @@ def register_task(made: StoredT) -> StoredT:
 
     Raises:
         ConfigError: If the class has no ``kind``, no ``from_dict``, or the kind of a task of this package.
+
+    Example:
+        >>> import mechft as mf
+        >>> @mf.register_task
+        ... class MyProgram(mf.ProgramTask):
+        ...     kind = "my program"
+        >>> @mf.register_task
+        ... class Nameless:
+        ...     pass
+        Traceback (most recent call last):
+        mechft.errors.ConfigError: A task's class names its kind, as Nameless should by a class attribute ...
     """
     kind = getattr(made, "kind", None)
     if not isinstance(kind, str) or not kind:

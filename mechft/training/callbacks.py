@@ -19,6 +19,18 @@ class Callback:
 
     A callback looks and does not touch: the model it is shown is the one in training. What it raises ends
     the run, which can be resumed from its last checkpoint; steps since then are then told of again.
+
+    Example:
+        >>> import mechft as mf
+        >>> class Steps(mf.Callback):
+        ...     seen = []
+        ...
+        ...     def stepped(self, step, loss):
+        ...         self.seen.append(step)
+        >>> base, steps = mf.load("pcfg-tiny-low"), Steps()
+        >>> ft = mf.finetune(base, "b", steps=3, batch_size=8, evaluation_size=20, callbacks=[steps])
+        >>> steps.seen
+        [1, 2, 3]
     """
 
     def began(self, label: str, config: TrainConfig, step: int) -> None:

@@ -29,6 +29,13 @@ def compile_task(
         UnknownNameError: If the operand is not one of the task's.
 
     Cost: 2 to 4 s; ``load("tracr-counter")`` and its like need neither that nor Tracr.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.compile_task(mf.ProgramConfig("max", length=6))
+        >>> rows = base.task.query("max", "5").sample(100, mf.generator(0))
+        >>> base.name, mf.accuracy(base, rows).value
+        ('tracr-max', 1.0)
     """
     task = ProgramTask(config)
     family, usual = task.config.program, task.contrast.pretraining_operand

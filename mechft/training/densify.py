@@ -41,6 +41,22 @@ def densify(
 
     Raises:
         ConfigError: If the deviation is negative or not finite.
+
+    Returns:
+        The copy; its lineage has one entry more.
+
+    Source: Jain et al. (2024), App. C.
+
+    Cost: a copy of the model, and a random number a parameter.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("tracr-max")
+        >>> noisy = mf.densify(base)
+        >>> (base.model.W_Q == 0).any().item(), (noisy.model.W_Q == 0).any().item()
+        (True, False)
+        >>> noisy.lineage[-1]["recipe"]
+        'densify'
     """
     require(
         math.isfinite(deviation) and deviation >= 0,

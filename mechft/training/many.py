@@ -16,7 +16,7 @@ from mechft.training.trained import Trained
 def finetune_many(
     base: Trained | Sequence[Trained], settings: Sequence[Mapping[str, Any]], **common: Any
 ) -> list[Trained]:
-    """``finetune`` with several settings at once, as one batched computation for a GPU.
+    """Carry out ``finetune`` with several settings at once, as one batched computation for a GPU.
 
     Args:
         base: The model all start from, or one for each entry of ``settings``; of one shape.
@@ -32,6 +32,16 @@ def finetune_many(
     Raises:
         TypeError: If an argument is none of ``finetune``'s.
         ConfigError, UnknownNameError: As ``finetune`` and ``train_ensemble``.
+
+    Cost: the arithmetic of ``finetune`` for each member, and the memory of all members at once.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> rates = [{"learning_rate": rate, "name": rate} for rate in ("M", "L")]
+        >>> models = mf.finetune_many(base, rates, operand="b", steps=2, batch_size=8, evaluation_size=20)
+        >>> [ft.name for ft in models]
+        ['M', 'L']
     """
     bases = _one_each(base, settings)
     plans = [
@@ -44,7 +54,7 @@ def finetune_many(
 def reverse_finetune_many(
     models: Trained | Sequence[Trained], settings: Sequence[Mapping[str, Any]], **common: Any
 ) -> list[Trained]:
-    """``reverse_finetune`` of several models, or with several settings, at once.
+    """Carry out ``reverse_finetune`` on several models, or with several settings, at once.
 
     Args:
         models: The fine-tuned models, one for each entry of ``settings``, or one for all; of one shape.
@@ -56,6 +66,16 @@ def reverse_finetune_many(
 
     Raises:
         As ``finetune_many``.
+
+    Cost: as ``finetune_many``.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> seeds = [{"seed": seed, "name": f"seed {seed}"} for seed in range(2)]
+        >>> runs = mf.reverse_finetune_many(ft, seeds, steps=2, batch_size=8, evaluation_size=20)
+        >>> mf.revival({"reFT": runs}).frame["run"].unique().tolist()
+        [0, 1]
     """
     starts = _one_each(models, settings)
     plans = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,28 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 
+def progress_bar(shown: bool = True, **settings: Any) -> Any:
+    """Tqdm's bar where somebody watches: in a terminal and in notebooks, not in files and pipes.
+
+    Args:
+        shown: False for none in any case, and so does the environment variable TQDM_DISABLE=1.
+        settings: Of ``tqdm.tqdm``.
+    """
+    from tqdm.auto import tqdm
+
+    hidden = not shown or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    # tqdm takes a notebook's output for a pipe, as it is no terminal, if it is left to choose (None).
+    return tqdm(disable=True if hidden else False if _in_notebook() else None, **settings)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
 class Progress(Callback):
-    """A progress bar over steps; shows nothing when output is not a terminal or a notebook."""
+    """A progress bar over steps."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -22,9 +44,7 @@ class Progress(Callback):
 
     def began(self, label: str, config: TrainConfig, step: int) -> None:
         """Show the bar."""
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=config.steps, initial=step, desc=label, unit="step", disable=None)
+        self._bar = progress_bar(total=config.steps, initial=step, desc=label, unit="step")
 
     def stepped(self, step: int, loss: float) -> None:
         """One step more."""

@@ -72,6 +72,14 @@ def pretrain(
         OutputExistsError: If ``directory`` holds another run.
 
     Cost: tiny takes 5 to 10 minutes on 2 cores.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.pretrain("tiny", "low", steps=2, batch_size=8, evaluation_size=20)
+        >>> base.name, base.lineage[-1]["recipe"]
+        ('pcfg-tiny-low', 'pretrain')
+        >>> base.model.cfg.n_layers, base.model.cfg.n_ctx
+        (3, 40)
     """
     plan = pretraining_plan(
         preset,
@@ -154,6 +162,15 @@ def finetune(
         OutputExistsError: If ``directory`` holds another run.
 
     Cost: at tiny, 400 steps take about a minute on 2 cores.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> ft = mf.finetune(base, "b", train_correlation=1.0, steps=2, batch_size=8, evaluation_size=20)
+        >>> [entry["recipe"] for entry in ft.lineage]
+        ['pretrain', 'finetune']
+        >>> sorted(set(ft.history["evaluation"]))
+        ['acc_ft_cte0', 'acc_ft_cte1', 'acc_pt_cte0', 'acc_pt_cte1']
     """
     plan = finetuning_plan(
         base,
@@ -215,6 +232,14 @@ def reverse_finetune(
         As ``finetune``.
 
     Cost: at tiny, 400 steps take about a minute on 2 cores.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> back = mf.reverse_finetune(ft, steps=2, batch_size=8, evaluation_size=20)
+        >>> [entry["recipe"] for entry in back.lineage]
+        ['pretrain', 'finetune', 'reverse_finetune']
+        >>> back.revival(threshold=0.95)  # None: two steps are not enough
     """
     plan = reversal_plan(
         model,
@@ -265,6 +290,20 @@ def scratch(
             "L" for programs.
         seed: Seed of weights, batches and evaluations.
         steps: Optimiser steps; 2,000 by default for PCFG models, 10,000 for programs.
+
+    Returns:
+        The control, named "Scr."; its ``history`` has the evaluations of ``reverse_finetune``.
+
+    Raises:
+        As ``reverse_finetune``.
+
+    Cost: as ``reverse_finetune``, a step; at tiny five times as many steps by default.
+
+    Example:
+        >>> import mechft as mf
+        >>> control = mf.scratch(mf.load("pcfg-tiny-low-to-b"), steps=1)
+        >>> control.name, control.lineage[-1]["recipe"]
+        ('Scr.', 'reverse_finetune')
     """
     protocol = protocol_of(like.task)
     return reverse_finetune(
@@ -295,9 +334,26 @@ def scratch_finetune(
     Args:
         start: A model pretrained without O_PT, such as the bundled "pcfg-tiny-never-a", or a program
             compiled for O_FT.
-        contrast, learning_rate, steps, batch_size, seed, stop_at, evaluation_size, precision, directory: As
-            in
-            ``reverse_finetune``; give both the same, or they cannot be compared.
+        contrast, learning_rate, steps, batch_size: As in ``reverse_finetune``; give both the same, or they
+            cannot be compared.
+        seed, stop_at, evaluation_size, precision, directory: As in ``reverse_finetune``.
+
+    Returns:
+        The control, named "Scr.+FT".
+
+    Raises:
+        As ``reverse_finetune``.
+
+    Source: Jain et al. (2024), App. E.4.
+
+    Cost: as ``reverse_finetune``.
+
+    Example:
+        >>> import mechft as mf
+        >>> never = mf.load("pcfg-tiny-never-a")
+        >>> control = mf.scratch_finetune(never, steps=2, batch_size=8, evaluation_size=20)
+        >>> control.name, [entry["recipe"] for entry in control.lineage]
+        ('Scr.+FT', ['pretrain', 'reverse_finetune'])
     """
     return reverse_finetune(
         start,

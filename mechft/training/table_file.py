@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mechft.errors import OutputExistsError, require
+from mechft.files import write_text
 
 
 class TableFile:
@@ -84,12 +85,7 @@ class TableFile:
 
     def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the file anew with these rows, whole or not at all."""
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        try:
-            temporary.write_text(self._header() + "".join(map(self.line, rows)), encoding="utf-8")
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(self.path, self._header() + "".join(map(self.line, rows)))
 
     def open(self) -> IO[str]:
         """The file, open for rows to be appended; made with its header if it is missing or empty.

@@ -53,11 +53,15 @@ class TableLog(Callback):
 
     Cost: about 12 µs a row.
 
-    Example::
-
-        mf.finetune(base, "b", directory="run", callbacks=[TableLog("run/log.csv", every=10)])
-        table = pd.read_csv("run/log.csv")
-        losses = table[table["evaluation"].isna()]
+    Example:
+        >>> import pandas as pd
+        >>> import mechft as mf
+        >>> base, log = mf.load("pcfg-tiny-low"), mf.TableLog("run/log.csv")
+        >>> ft = mf.finetune(base, "b", steps=3, batch_size=8, evaluation_size=20, callbacks=[log])
+        >>> table = pd.read_csv("run/log.csv")
+        >>> losses = table[table["evaluation"].isna()]
+        >>> losses["step"].tolist()
+        [1, 2, 3]
     """
 
     def __init__(self, path: str | Path, every: int = 1) -> None:
@@ -162,10 +166,11 @@ class WandbLog(Callback):
         ConfigError: If wandb is not installed (names the command), ``every`` is negative, or an ``id`` is
             used for a second run. What wandb itself raises, as without a login, comes as it is.
 
-    Example::
-
-        log = WandbLog("what-finetuning-does", mode="offline", config={"C_Tr": 1.0})
-        mf.finetune(base, "b", train_correlation=1.0, callbacks=[log])
+    Example:
+        >>> import mechft as mf
+        >>> log = mf.WandbLog("what-finetuning-does", mode="offline", config={"C_Tr": 1.0})
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> ft = mf.finetune(base, "b", steps=2, batch_size=8, evaluation_size=20, callbacks=[log])
     """
 
     def __init__(

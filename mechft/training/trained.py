@@ -19,7 +19,7 @@ from mechft.errors import (
 )
 from mechft.models.build import clone
 from mechft.models.bundled import bundled_path
-from mechft.models.checkpoint import load_checkpoint, save_checkpoint
+from mechft.models.checkpoint import load_checkpoint, read_header, save_checkpoint
 from mechft.models.hook_points import device_of
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.task import KINDS, Task, task_from_dict
@@ -42,6 +42,18 @@ class Trained:
         lineage: One entry per recipe it went through, oldest first: recipe, settings, final figures.
         records: The last recipe's evaluations during training; ``history`` has them as a frame.
         name: What tables and figures call it.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> base.name, base.contrast.pretraining_operand, base.contrast.finetuning_operand
+        ('pcfg-tiny-low', 'a', 'b')
+        >>> base.lineage[0]["recipe"]
+        'pretrain'
+        >>> {"step", "evaluation", "accuracy", "ci_low", "ci_high"} <= set(base.history.columns)
+        True
+        >>> base.renamed("mine").name
+        'mine'
     """
 
     model: HookedTransformer
@@ -97,9 +109,18 @@ class Trained:
         model.to(device, print_details=False)
         return replace(self, model=model)
 
+    def __repr__(self) -> str:
+        weights = sum(weight.numel() for weight in self.model.parameters())
+        return (
+            f"<Trained {self.name!r}: {self._steps()}; {type(self.task).__name__}, {self.model.cfg.n_layers} "
+            f"blocks, {weights:,} parameters>"
+        )
+
+    def _steps(self) -> str:
+        return " → ".join(entry["recipe"] for entry in self.lineage) or "untrained"
+
     def _repr_html_(self) -> str:
-        steps = " → ".join(entry["recipe"] for entry in self.lineage) or "untrained"
-        return f"<b>{self.name}</b>: {steps}<br>{self.history.tail(8).to_html(index=False)}"
+        return f"<b>{self.name}</b>: {self._steps()}<br>{self.history.tail(8).to_html(index=False)}"
 
 
 def steps_to(steps: Sequence[int], accuracies: Sequence[float], threshold: float) -> int | None:
@@ -120,8 +141,25 @@ def steps_to(steps: Sequence[int], accuracies: Sequence[float], threshold: float
 def save(trained: Trained, path: str | Path) -> Path:
     """Write a trained model with its task, lineage, history and package versions to one file.
 
+    Args:
+        trained: What to write.
+        path: The file; its folder is made if missing.
+
+    Returns:
+        The path.
+
     Raises:
         OutputExistsError: If the file exists; nothing is overwritten.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> path = mf.save(base, "models/mine.safetensors")
+        >>> mf.load(path).lineage == base.lineage
+        True
+        >>> mf.save(base, path)
+        Traceback (most recent call last):
+        mechft.errors.OutputExistsError: models/mine.safetensors exists and is not overwritten. ...
     """
     path = Path(path)
     if path.exists():
@@ -149,16 +187,17 @@ def load(name_or_path: str | Path) -> Trained:
             task of your own whose class has not been defined or imported yet.
 
     Cost: some seconds for the first call in a process (importing TransformerLens), then 0.1 s.
+
+    Example:
+        >>> import mechft as mf
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> base.model.cfg.n_layers, base.model.cfg.d_model
+        (3, 128)
+        >>> ft = mf.load("pcfg-tiny-low-to-b")  # fine-tuned to count b, C_Tr = 1
+        >>> [entry["recipe"] for entry in ft.lineage]
+        ['pretrain', 'finetune']
     """
-    path = Path(name_or_path)
-    if path.is_dir() and (path / MODEL_FILE).is_file():
-        path = path / MODEL_FILE
-    if not path.is_file():
-        if path.suffix == ".safetensors" or len(path.parts) > 1:
-            raise CheckpointError(
-                f"There is no checkpoint file at {path}, nor a finished run's {MODEL_FILE} in it."
-            )
-        path = bundled_path(str(name_or_path))
+    path = _file_of(name_or_path)
     found = load_checkpoint(path)
     description = found.description
     if "identity" in description:
@@ -193,6 +232,38 @@ def load(name_or_path: str | Path) -> Trained:
     return trained
 
 
+def load_task(name_or_path: str | Path) -> Task | None:
+    """The task of a model, its weights unread; None where its file tells of none that can be read.
+
+    Args:
+        name_or_path: As ``load``.
+
+    Raises:
+        UnknownNameError, CheckpointError: If there is no such model, or its file is no checkpoint.
+
+    Cost: reading a header.
+    """
+    description = read_header(_file_of(name_or_path))["description"]
+    try:
+        return task_from_dict(description["task"])
+    except (KeyError, TypeError, MechftError):
+        return None
+
+
+def _file_of(name_or_path: str | Path) -> Path:
+    """The file of a saved or bundled model."""
+    path = Path(name_or_path)
+    if path.is_dir() and (path / MODEL_FILE).is_file():
+        path = path / MODEL_FILE
+    if path.is_file():
+        return path
+    if path.suffix == ".safetensors" or len(path.parts) > 1:
+        raise CheckpointError(
+            f"There is no checkpoint file at {path}, nor a finished run's {MODEL_FILE} in it."
+        )
+    return bundled_path(str(name_or_path))
+
+
 def _check_kind_known(path: Path, task: object) -> None:
     """A task of one's own can be read only where its class is."""
     kind = task.get("kind") if isinstance(task, dict) else None
@@ -204,12 +275,13 @@ def _check_kind_known(path: Path, task: object) -> None:
         )
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+def package_versions(*more: str) -> dict[str, str]:
+    """Versions of what a result depends on; those of ``more`` packages where they are installed."""
     found = {}
-    for package in ("mechft", "torch", "transformer-lens", "numpy"):
+    for package in ("mechft", "torch", "transformer-lens", "numpy", *more):
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # run from a source tree that is not installed
-            found[package] = "unknown"
+        except PackageNotFoundError:
+            if package not in more:  # mechft, run from a source tree that is not installed
+                found[package] = "unknown"
     return found

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from mechft.analysis.spectrum import spectrum
 from mechft.analysis.weight_diff import diff_weights, effective_rank
 from mechft.analysis.weights import spectra
 from mechft.analysis.weights.pairs import matrix, unmatrix
-from mechft.analysis.weights.spectra import matrix_change
+from mechft.analysis.weights.spectra import matrix_change, squared_norms
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import ModelConfig, build_model, clone
 from mechft.models.weights import all_weights, block_matrices
@@ -51,6 +52,27 @@ def test_twins_do_not_differ(make_any: MakeAny) -> None:
         assert set(frame["rank"].dropna()) == {0}
         assert frame["share"].isna().all() and frame["effective_rank"].isna().all()
     assert (found.by_block()["change"] == 0).all()
+
+
+def test_norms_are_the_same_without_spectra(make_any: MakeAny) -> None:
+    whole, norms = (diff_weights(make_any(0), make_any(1), spectra=s) for s in (True, False))
+    left_out = ["effective_rank", "rank", "top_k", "left_energy", "left_expected"]
+    left_out += ["right_energy", "right_expected"]
+    for one, two in ((whole.frame, norms.frame), (whole.heads, norms.heads)):
+        assert list(one.columns) == list(two.columns) and two[left_out].isna().all(axis=None)
+        pd.testing.assert_frame_equal(one.drop(columns=left_out), two.drop(columns=left_out))
+        assert two["matrix"].tolist() == one["rank"].notna().tolist()
+    pd.testing.assert_frame_equal(whole.by_block(), norms.by_block())
+
+
+def test_norms_are_summed_in_parts() -> None:
+    """More rows than a part has, and a stack of heads that does not lie in memory in its order."""
+    for shape in ((1000, 3), (7,), (5, 200, 4)):
+        before, after = normal(*shape), normal(*shape, seed=1)
+        if len(shape) == 3:
+            before = before.transpose(0, 1).contiguous().transpose(0, 1)
+        sums = [(after - before).square(), before.square(), after.square(), before * after]
+        assert squared_norms(before, after) == pytest.approx([float(s.sum()) for s in sums])
 
 
 def test_a_known_edit_is_found_where_it_is(make_any: MakeAny) -> None:

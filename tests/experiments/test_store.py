@@ -233,7 +233,7 @@ def test_concurrent_writers(tmp_path: Path) -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(300)
     assert [writer.exitcode for writer in writers] == [0] * 4
     assert sorted(map(int, log.read_text().split())) == list(range(12)), "each done once"
     store = Store(tmp_path / "store")

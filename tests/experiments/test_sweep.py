@@ -9,9 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,30 +35,38 @@ from tests.experiments.toy_work import COUNT_UP, DIE, FAIL, MANY, VANISH, add_jo
 ROOT = Path(__file__).parents[2]
 
 
-@contextmanager
-def pool_of(name: str) -> Iterator[Pool]:
-    if name == "threads":
-        with ThreadPoolExecutor(3) as executor:
-            yield GivenPool(executor, 3)
-        return
-    pool: Pool = GivenPool(ThisProcess())
-    if name != "this":
-        pool = LocalPool(2) if name == "local" else DaskPool(jobs=2)
-    try:
+@pytest.fixture(scope="module")
+def pools() -> Iterator[Callable[[str], Pool]]:
+    """Pools by name, each made once: starting workers takes longer than what they do here."""
+    made: dict[str, Pool] = {}
+    makers: dict[str, Callable[[], Pool]] = {
+        "this": lambda: GivenPool(ThisProcess()),
+        "threads": lambda: GivenPool(threads, 3),
+        "local": lambda: LocalPool(2),
+        "dask": lambda: DaskPool(jobs=2),
+    }
+
+    def pool(name: str) -> Pool:
+        if name not in made:
+            made[name] = makers[name]()
+        return made[name]
+
+    with ThreadPoolExecutor(3) as threads:
         yield pool
-    finally:
-        pool.close()
+        for one in made.values():
+            one.close()
 
 
 @pytest.mark.parametrize("name", ["this", "threads", "local", "dask"])
-def test_every_job_once_and_needs_first(tmp_path: Path, name: str) -> None:
+def test_every_job_once_and_needs_first(
+    tmp_path: Path, name: str, pools: Callable[[str], Pool]
+) -> None:
     log = tmp_path / "log"
     base = add_job(1, log=str(log))
     middle = [add_job(n, base, log=str(log)) for n in (10, 20, 30)]
     last = add_job(100, *middle, log=str(log))
     store = Store(tmp_path / "store")
-    with pool_of(name) as pool:
-        done = run_sweep([last], store, pool)
+    done = run_sweep([last], store, pools(name))
     order = log.read_text().split()
     assert len(done) == 5 and sorted(order) == sorted(["1", "10", "20", "30", "100"])
     assert order[0] == "1" and order[-1] == "100"
@@ -88,36 +95,27 @@ def test_a_finding_leaves_out_what_needs_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["local", "dask"])
 def test_a_killed_worker_has_its_job_done_again_from_its_checkpoint(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, pools: Callable[[str], Pool]
 ) -> None:
     log = tmp_path / "steps"
     job = Job(COUNT_UP, {"number": 10, "log": str(log)})
     others = [add_job(n, seconds=0.05) for n in range(4)]
-    with pool_of(name) as pool:
-        done = run_sweep([job, *others], Store(tmp_path / "store"), pool)
+    done = run_sweep([job, *others], Store(tmp_path / "store"), pools(name))
     assert json.loads(done[job].file("sum.json").read_text()) == 10
     assert log.with_suffix(".died").exists()
     assert log.read_text().split() == [str(n) for n in range(1, 11)], "no step was done twice"
     assert len(done) == 5
 
 
-def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
-    kept = add_job(1)
-    pool = LocalPool(2)
-    store = Store(tmp_path / "store")
-    with pytest.raises(SweepError, match="Its worker died 3 times"):
-        run_sweep([Job(DIE, {}), kept], store, pool)
-    assert store.find(kept) is not None
-
-
-def test_who_runs_beside_a_killer_is_not_blamed(tmp_path: Path) -> None:
+def test_a_job_that_kills_its_worker_is_given_up_and_who_runs_beside_it_is_not_blamed(
+    tmp_path: Path, pools: Callable[[str], Pool]
+) -> None:
     slow = [add_job(n, seconds=1.0) for n in range(3)]
-    store, pool = Store(tmp_path / "store"), LocalPool(2)
+    store = Store(tmp_path / "store")
     with pytest.raises(SweepError, match="Its worker died 3 times") as error:
-        run_sweep([Job(DIE, {}), *slow], store, pool)
+        run_sweep([Job(DIE, {}), *slow], store, pools("local"))
     assert set(error.value.failures) == {Job(DIE, {})}
     assert all(store.find(job) is not None for job in slow)
-    pool.close()
 
 
 def test_a_failure_after_waiting_for_another_process_ends_the_sweep(tmp_path: Path) -> None:

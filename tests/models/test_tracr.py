@@ -196,6 +196,12 @@ def test_bad_settings(vocabulary: Any, length: int, message: str) -> None:
         compile_program(counter_program("a"), vocabulary, length)
 
 
+@pytest.mark.parametrize("exactness", ["x", 0, 2.5, None])
+def test_bad_exactness(exactness: Any) -> None:
+    with pytest.raises(ConfigError, match="exactness is a whole number, at least 1; got "):
+        compile_program(counter_program("a"), "ab", 2, exactness=exactness)
+
+
 def test_not_a_program() -> None:
     from tracr.rasp import rasp
 

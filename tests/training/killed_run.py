@@ -1,7 +1,8 @@
-"""A training run in a process of its own, for a test to kill. Arguments: folder, pause in seconds."""
+"""A training run in a process of its own, for a test to kill. Arguments: folder, draws before it stalls."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -28,25 +29,27 @@ CONFIG = TrainConfig(
 )
 
 
-class Slow:
-    """The pretraining source, with a pause at each draw, so that the test can kill in between."""
+class Stalling:
+    """The pretraining source, which after some draws gives nothing for long, so that the test can kill."""
 
-    def __init__(self, pause: float) -> None:
-        self.pause, self.source = pause, TASK.pretraining()
+    def __init__(self, draws: float) -> None:
+        self.left, self.source = draws, TASK.pretraining()
 
     def sample(self, size: int, draws: torch.Generator) -> TokenBatch:
-        time.sleep(self.pause)
+        self.left -= 1
+        if self.left < 0:
+            time.sleep(600)
         return self.source.sample(size, draws)
 
 
-def run(folder: Path, pause: float = 0.0) -> tuple[str, list[dict[str, object]]]:
+def run(folder: Path, draws: float = math.inf) -> tuple[str, list[dict[str, object]]]:
     """Train, or go on training; returns the weights' fingerprint and the history."""
     torch.set_num_threads(1)
     model = build_model(ModelConfig(1, 2, 16, len(TASK.vocabulary), TASK.sample_length - 1))
     evaluations = {"C(a)": TASK.query("C", "a").sample(50, generator(0, "e"))}
-    history = train(model, Slow(pause), CONFIG, evaluations=evaluations, directory=folder)
+    history = train(model, Stalling(draws), CONFIG, evaluations=evaluations, directory=folder)
     return fingerprint(model), history
 
 
 if __name__ == "__main__":
-    print(*run(Path(sys.argv[1]), float(sys.argv[2])))
+    print(*run(Path(sys.argv[1]), int(sys.argv[2])))

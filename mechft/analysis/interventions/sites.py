@@ -44,6 +44,19 @@ class Site:
             two halves of the block add), "resid_pre", "resid_mid", "resid_post" (the residual stream).
         index: Which head or neuron; None for the other components.
         position: One position of the prompt, negative from its end; None for all.
+
+    Raises:
+        ConfigError: If block, index or position is no whole number, or the index is missing where the
+            component has one, or given where it has none.
+        UnknownNameError: If the component is not known.
+
+    Example:
+        >>> import mechft as mf
+        >>> site = mf.Site(1, "head", 2)
+        >>> site.hook, site.label
+        ('blocks.1.attn.hook_z', 'head 1.2')
+        >>> mf.Site(2, "resid_pre", position=17).label
+        'resid_pre 2 @ 17'
     """
 
     block: int

@@ -31,6 +31,20 @@ def pruned(model: ModelLike, mask: UnitMask) -> Iterator[HookedTransformer]:
 
     Raises:
         ConfigError: If the mask was made for a model of another shape.
+
+    Cost: a copy of the matrices in which units change, while the block lasts.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> rows = ft.task.query("C", "a", mf.Correlation(0.0)).sample(200, mf.generator(0))
+        >>> before = mf.accuracy(ft, rows)
+        >>> with mf.pruned(ft, mf.gradient_times_weight(ft, rows).top(15)):
+        ...     during = mf.accuracy(ft, rows)
+        >>> during.low > before.high  # fifteen of 3,456 neurons hid the count of a, or part of it
+        True
+        >>> mf.accuracy(ft, rows) == before
+        True
     """
     model = as_model(model)
     check_fits(model, mask)
@@ -56,6 +70,17 @@ def grafted(
 
     Raises:
         ConfigError: If mask or base are of another shape than the model.
+
+    Cost: as ``pruned``; with ``everything`` a copy of all weights.
+
+    Example:
+        >>> import mechft as mf
+        >>> base, ft = mf.load("pcfg-tiny-low"), mf.load("pcfg-tiny-low-to-b")
+        >>> rows = base.task.query("C", "a").sample(50, mf.generator(0))
+        >>> everything = ~mf.random_scores(ft, seed=0).top(0)
+        >>> with mf.grafted(ft, everything, base, everything=True):
+        ...     mf.predictions(ft, rows).equal(mf.predictions(base, rows))
+        True
     """
     model, base = as_model(model), as_model(base)
     check_fits(model, mask)

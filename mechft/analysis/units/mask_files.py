@@ -17,14 +17,24 @@ _HEADER = "mechft_mask"
 def save_mask(mask: UnitMask, path: str | Path) -> Path:
     """Write a mask with its kind of unit and the shape of the model it was made for.
 
+    A process killed at any moment leaves a whole file or none.
+
     Args:
         mask: The mask.
         path: The file; its folder is made if missing.
 
-    A process killed at any moment leaves a whole file or none.
+    Returns:
+        The path.
 
     Raises:
         OutputExistsError: If the file exists; nothing is overwritten.
+
+    Example:
+        >>> import mechft as mf
+        >>> mask = mf.random_scores(mf.load("pcfg-tiny-low-to-b"), seed=0).top(15)
+        >>> path = mf.save_mask(mask, "masks/random.safetensors")
+        >>> mf.load_mask(path) == mask
+        True
     """
     from safetensors.torch import save_file
 
@@ -54,8 +64,23 @@ def save_mask(mask: UnitMask, path: str | Path) -> Path:
 def load_mask(path: str | Path) -> UnitMask:
     """Read a mask that ``save_mask`` wrote.
 
+    Args:
+        path: The file.
+
     Raises:
         CheckpointError: If the file is missing, damaged or not a mask; it is not touched.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> path = mf.save_mask(mf.random_scores(ft, seed=0).top(15), "random.safetensors")
+        >>> with mf.pruned(ft, mf.load_mask(path)):
+        ...     pass  # look at it here
+        >>> len(mf.load_mask(path))
+        15
+        >>> mf.load_mask("elsewhere.safetensors")
+        Traceback (most recent call last):
+        mechft.errors.CheckpointError: There is no mask file at elsewhere.safetensors.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -117,6 +117,14 @@ def gradient_times_weight(model: ModelLike, data: Data, *, unit: str = "neuron")
 
     Source: Jain et al. 2024, App. D.
     Cost: one forward and backward to the answer position, fused where the model allows it.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> rows = ft.task.query("C", "a", mf.Correlation(0.0)).sample(100, mf.generator(0))
+        >>> mask = mf.gradient_times_weight(ft, rows).top(15)  # what hurts most, to first order
+        >>> len(mask), len(~mask)
+        (15, 3441)
     """
     model = as_model(model)
     layout = unit_layout(model, unit)
@@ -204,6 +212,23 @@ def random_scores(
     """Scores that rank the units in random order: the control for any other score.
 
     Orders of different (seed, draw) are unrelated.
+
+    Args:
+        model: The model; only the shapes of its weights are looked at.
+        seed, draw: Which order.
+        unit: The kind of units, of ``UNIT_KINDS``.
+
+    Raises:
+        UnknownNameError: If the kind of units is not known.
+
+    Cost: a random number a unit.
+
+    Example:
+        >>> import mechft as mf
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> mask = mf.random_scores(ft, seed=0).top(15)
+        >>> mask == mf.random_scores(ft, seed=0).top(15), mask == mf.random_scores(ft, seed=1).top(15)
+        (True, False)
     """
     layout = unit_layout(model, unit)
     draws = generator(seed, "random_scores", draw)

@@ -13,6 +13,7 @@ from torch import Tensor
 from mechft.analysis.weights.pairs import float64
 
 _ROWS = 16_384  # rows of the longer side in float64 at a time: bounds memory for embeddings
+_FEW_ROWS = 64  # the same where they are only summed, which the cache makes twice as fast
 
 
 @dataclass(frozen=True)
@@ -118,18 +119,31 @@ def matrix_change(before: Float[Tensor, "i o"], after: Float[Tensor, "i o"]) -> 
     device = before.device
     start = float64(before[:0]).new_zeros
     triangle, gram, cross = start(0, short), start(short, short), start(short, short)
-    sums = [0.0, 0.0, 0.0, 0.0]
     for mine, other in zip(before.split(_ROWS), after.split(_ROWS), strict=True):
-        base, finetuned = float64(mine), float64(other, device)
-        change = finetuned - base
-        parts = (change.square(), base.square(), finetuned.square(), base * finetuned)
-        sums = [total + float(part.sum()) for total, part in zip(sums, parts, strict=True)]
+        base = float64(mine)
+        change = float64(other, device) - base
         gram += base.T @ base
         cross += base.T @ change
         triangle = torch.linalg.qr(torch.cat([triangle, change]), mode="r").R
     roundoff = max(torch.finfo(tensor.dtype).eps for tensor in (before, after)) / 2
-    return MatrixChange(sums[0], sums[1], sums[2], sums[3], triangle, gram, cross,
-                        (rows, columns), roundoff)  # fmt: skip
+    sums = squared_norms(before, after)
+    return MatrixChange(*sums, triangle, gram, cross, (rows, columns), roundoff)
+
+
+def squared_norms(before: Tensor, after: Tensor) -> tuple[float, float, float, float]:
+    """Squared norms of the change, of the base and of the fine-tuned weight, and the two's inner product.
+
+    In float64, in parts, so that an embedding's change is not in memory as a whole.
+    """
+    sums = torch.zeros(4, dtype=torch.float64)
+    for mine, other in zip(before.split(_FEW_ROWS), after.split(_FEW_ROWS), strict=True):
+        base = float64(mine).flatten()
+        finetuned = float64(other, before.device).flatten()
+        change = finetuned - base
+        pairs = ((change, change), (base, base), (finetuned, finetuned), (base, finetuned))
+        sums += torch.stack([one.dot(two) for one, two in pairs]).cpu()
+    found: tuple[float, float, float, float] = tuple(sums.tolist())
+    return found
 
 
 def effective_rank(matrix: Tensor) -> float:

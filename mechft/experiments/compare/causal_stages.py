@@ -13,7 +13,15 @@ from mechft.analysis.low_rank import LowRank, low_rank
 from mechft.analysis.patching import Patching, patch_across
 from mechft.analysis.result import Result
 from mechft.experiments.compare.findings import Finding, counted, number, percent
-from mechft.experiments.compare.outcome import ASKS_ANSWERS, Outcome, row_of, shown
+from mechft.experiments.compare.outcome import (
+    ASKS_ANSWERS,
+    LEAST_ROWS,
+    Outcome,
+    row_of,
+    shown,
+    too_dear,
+    too_few,
+)
 from mechft.experiments.compare.pair import Pair
 from mechft.experiments.compare.pooling import pooled
 from mechft.experiments.compare.rows import most_rows
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
 
 RIGHT, BASES, FINETUNEDS = "right answers", "the base's answers", "the fine-tuned model's answers"
 _ALPHAS = tuple(i / 10 for i in range(11))
-_LEAST = 8  # rows below which a share of rows says nothing
 _PATCHED: tuple[Component, ...] = ("resid_pre", "attn_out", "mlp_out")
 _NEVER = 0.01  # a probability that has nothing to lose
 _SWEPT = 64  # rows of one forward of a sweep
@@ -79,11 +86,8 @@ def patching(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
     if pair.kind != "answers":
         return ASKS_ANSWERS
     differing, ours, _ = pair.asked.differing()
-    if len(differing) < _LEAST:
-        return (
-            f"Patching asks where the answers part, and they do on {counted(len(differing), 'row')} of "
-            f"{len(pair.asked.rows):,}; it takes {_LEAST}. Give data on which the models differ."
-        )
+    if few := too_few(len(differing), pair, "where in the model the answers part"):
+        return few
     sites = [*_PATCHED, Site(pair.n_layers - 1, "resid_post")]
     passes = 2 * (len(_PATCHED) * pair.n_layers + 3)
     rows = differing.answered(ours).spread(min(len(differing), pair.affordable(passes)))
@@ -132,11 +136,11 @@ def ablation(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
     if pair.kind != "answers":
         return ASKS_ANSWERS
     length, rows = next(iter(pair.rows.by_length().items()))
-    if len(rows) < _LEAST:
+    if len(rows) < LEAST_ROWS:
         return (
             "Parts are replaced by their mean at each position, over prompts of one length; the commonest, "
             f"{counted(length, 'token')}, has {counted(len(rows), 'prompt')} of {len(pair.rows):,}, and it "
-            f"takes {_LEAST}. Give more prompts of one length."
+            f"takes {LEAST_ROWS}. Give more prompts of one length."
         )
     heads = pair.n_layers * int(pair.base.cfg.n_heads)
     sites: tuple[Component, ...] = ("head", "mlp_out")
@@ -199,19 +203,12 @@ def low_ranks(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
     if pair.kind != "answers":
         return ASKS_ANSWERS
     differing, _, theirs = pair.asked.differing()
-    if len(differing) < _LEAST:
-        return (
-            "It asks how little of the change gives the fine-tuned model's answers, which differ from the "
-            f"base's on {counted(len(differing), 'row')}; it takes {_LEAST}."
-        )
+    if few := too_few(len(differing), pair, "how little of the change gives the new answers"):
+        return few
     inside = [n for n, w in pair.weights.items() if w.in_block]
     cost = decomposing(pair, inside, vectors=True)
-    if cost > 2 * pair.settings.work:
-        return (
-            "The singular vectors of all matrices would take about "
-            f"{cost / pair.settings.work:.0f} times the work a stage may take (settings.work); "
-            "mechft.analysis.low_rank has them."
-        )
+    if dear := too_dear(pair, "The singular vectors of all matrices", cost, "low_rank"):
+        return dear
     ranks = 12
     rows = differing.answered(theirs).spread(min(len(differing), pair.affordable(2 * ranks)))
     result = low_rank(

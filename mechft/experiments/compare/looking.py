@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from mechft.analysis.output_diff import OutputDiff
 from mechft.analysis.result import Result
+from mechft.analysis.weight_diff import diff_weights
 from mechft.experiments.compare import causal_stages, row_stages, weight_stages
 from mechft.experiments.compare.config import STAGES
 from mechft.experiments.compare.findings import Finding
 from mechft.experiments.compare.outcome import Outcome, Stage
 from mechft.experiments.compare.pair import Pair
 from mechft.experiments.compare.result import StageRecord
-from mechft.experiments.compare.weight_norms import weight_norms
+from mechft.training.progress import progress_bar
 
 RUNS: dict[str, Stage] = {
     "weights": weight_stages.weights,
@@ -51,7 +52,7 @@ def first_look(pair: Pair) -> Look:
 
     Cost: a pass over both models' weights, and forwards of some seconds.
     """
-    norms = weight_norms(pair.base, pair.finetuned)
+    norms = diff_weights(pair.base, pair.finetuned, spectra=False)
     found = {
         "weights": Outcome(norms, weight_stages.weight_findings(norms.frame)),
         "outputs": row_stages.first_outputs(pair),
@@ -84,39 +85,49 @@ def completed(first: Look, why: str) -> Look:
 
 
 def look(pair: Pair, progress: bool) -> Look:
-    """Run every stage that was asked for; one that fails is told of, and the next one runs."""
-    from tqdm.auto import tqdm
+    """Run every stage that was asked for; one that fails is told of, and the next one runs.
 
+    Ctrl-C ends it: the stages that finished are returned, and those that did not are said to be interrupted.
+    """
     records: list[StageRecord] = []
     findings: list[Finding] = []
     results: dict[str, Result] = {}
+    stopped = False
     wanted = pair.settings.stages or tuple(STAGES)
-    with tqdm(total=len(wanted), unit="stage", disable=None if progress else True) as bar:
+    with progress_bar(progress, total=len(wanted), unit="stage") as bar:
         for name in STAGES:
             if name not in wanted:
                 records.append(skipped(name, "It was not asked for (settings.stages)."))
                 continue
+            if stopped:
+                records.append(_interrupted(name, 0.0))
+                continue
             bar.set_description(name)
             started = time.monotonic()
             outcome = _attempt(RUNS[name], pair, results)
+            seconds = time.monotonic() - started
             if isinstance(outcome, Outcome):
                 results[name] = outcome.result
                 findings += outcome.findings
-                records.append(_record(name, outcome, time.monotonic() - started))
+                records.append(_record(name, outcome, seconds))
             elif isinstance(outcome, str):
                 records.append(skipped(name, outcome))
+            elif isinstance(outcome, KeyboardInterrupt):
+                stopped = True
+                records.append(_interrupted(name, seconds))
             else:
-                seconds = time.monotonic() - started
                 records.append(_failed(name, outcome, seconds))
             bar.update()
     return Look(tuple(records), results, tuple(findings))
 
 
-def _attempt(run: Stage, pair: Pair, results: dict[str, Result]) -> Outcome | str | Exception:
+def _attempt(
+    run: Stage, pair: Pair, results: dict[str, Result]
+) -> Outcome | str | Exception | KeyboardInterrupt:
     """What a stage gives, or what it raised: an architecture may lack what one of them looks at."""
     try:
         return run(pair, results)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         return error
 
 
@@ -127,6 +138,11 @@ def _record(name: str, outcome: Outcome, seconds: float) -> StageRecord:
 def skipped(name: str, why: str) -> StageRecord:
     """A stage that did not run, and why."""
     return StageRecord(name, STAGES[name], "skipped", why)
+
+
+def _interrupted(name: str, seconds: float) -> StageRecord:
+    reason = "The comparison was interrupted " + ("in this stage." if seconds else "before it.")
+    return StageRecord(name, STAGES[name], "interrupted", reason, seconds=seconds)
 
 
 def _failed(name: str, error: Exception, seconds: float) -> StageRecord:

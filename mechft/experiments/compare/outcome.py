@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mechft.analysis.result import Result
-from mechft.experiments.compare.findings import Finding
+from mechft.experiments.compare.findings import Finding, counted
 from mechft.experiments.compare.pair import Pair
 
 
@@ -31,6 +31,9 @@ class Outcome:
 Stage = Callable[[Pair, Mapping[str, Result]], Outcome | str]
 """From the pair, and the results so far, to an outcome; a string says why the stage does not apply."""
 
+LEAST_ROWS = 8
+"""Rows below which a share of rows says nothing."""
+
 ASKS_ANSWERS = (
     "It asks for prompts with answers, and the data are texts. Give records with prompt and answer."
 )
@@ -42,6 +45,40 @@ def shown(rows: int, of: int) -> str:
         return ""
     return (
         f"{rows:,} of {of:,} rows, evenly spread over the data, to bound the time (settings.work)."
+    )
+
+
+def too_few(differing: int, pair: Pair, asks: str) -> str:
+    """Why a stage that asks where the models' answers part does not apply; "" where they part often enough.
+
+    Args:
+        differing: Rows that the models answer differently.
+        pair: The models.
+        asks: What it asks.
+    """
+    if differing >= LEAST_ROWS:
+        return ""
+    return (
+        f"It asks {asks}, and the two models' answers part on {counted(differing, 'row')} of "
+        f"{len(pair.asked.rows):,}; it takes {LEAST_ROWS}. Give data on which the models differ."
+    )
+
+
+def too_dear(pair: Pair, what: str, cost: float, technique: str) -> str:
+    """Why something is left out that takes far more than a stage may; "" where it does not.
+
+    Args:
+        pair: The models.
+        what: What is left out.
+        cost: Operations it takes, about.
+        technique: The module of mechft.analysis that does it whatever it takes.
+    """
+    times = cost / pair.settings.work
+    if times <= 2:
+        return ""
+    return (
+        f"{what} would take about {times:,.0f} times the work a stage may take (settings.work); "
+        f"mechft.analysis.{technique} has them."
     )
 
 

@@ -15,7 +15,7 @@ from mechft.experiments.compare.tables import frames_of
 if TYPE_CHECKING:
     import pandas as pd
 
-State = Literal["done", "skipped", "failed"]
+State = Literal["done", "skipped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class StageRecord:
         name: Its name.
         question: What it asks.
         state: Whether it ran to its end.
-        reason: Why it was skipped, or the error it failed with.
+        reason: Why it was skipped, the error it failed with, or that Ctrl-C came in it or before it.
         note: What a reader of its numbers should know: which rows, which sites, and why these.
         rows: Rows it saw; 0 for stages that look at weights alone.
         seconds: How long it took.
@@ -84,6 +84,18 @@ class StageRecord:
     seconds: float = 0.0
 
 
+class ComparisonInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a comparison, after a stage had finished.
+
+    Attributes:
+        found: The comparison as far as it came.
+    """
+
+    def __init__(self, message: str, found: Comparison) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What fine-tuning did to a model, on a user's own data.
@@ -94,8 +106,7 @@ class Comparison:
         data: What they were shown.
         settings: How much was looked at.
         stages: Every stage there is, and what became of it.
-        results: The analyses' own results by stage; ``mf.plot`` draws them, but for "loss" and for weights of
-            which only norms were taken, which are tables.
+        results: The analyses' own results by stage; ``mf.plot`` draws them, but for "loss", a table.
         moved_most: Where the answers moved most, in words. Columns: number (in the data), prompt,
             right_answer, base_answer, finetuned_answer, kl_from_base (nats), base_probability, probability
             (of the right answer).
@@ -117,6 +128,11 @@ class Comparison:
     def skipped(self) -> dict[str, str]:
         """Stages that gave no result, and why."""
         return {stage.name: stage.reason for stage in self.stages if stage.state != "done"}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it before all stages had run."""
+        return any(stage.state == "interrupted" for stage in self.stages)
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -161,8 +177,13 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"{self.base.name} → {self.finetuned.name}, {self._shown()}"]
         lines += [f"  {finding.stage}: {finding.text}" for finding in self.findings]
-        lines += [f"  {name}: left out. {reason}" for name, reason in self.skipped.items()]
+        names: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            names.setdefault(reason, []).append(name)
+        lines += [f"  {', '.join(those)}: left out. {reason}" for reason, those in names.items()]
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = "".join(

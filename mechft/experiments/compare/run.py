@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +77,7 @@ def run_comparison(
         found.results,
         _moved_most(found, rows, ours.coder or theirs.coder),
         found.findings,
-        {**package_versions(), **_versions("transformers", "peft")},
+        package_versions("transformers", "peft"),
     )
 
 
@@ -146,13 +145,3 @@ def _data_facts(data: Any, prompts: Prompts, rows: Rows) -> DataFacts:
 
 def _path(given: Any) -> str:
     return str(given) if isinstance(given, (str, Path)) else ""
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # optional
-            continue
-    return found

@@ -19,7 +19,6 @@ from mechft.analysis.result import Result
 from mechft.analysis.spectrum import Spectrum
 from mechft.analysis.text_loss import TextLoss
 from mechft.analysis.weight_diff import WeightDiff
-from mechft.experiments.compare.weight_norms import WeightNorms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +46,6 @@ _LAYOUTS = {
     layout.made.__name__: layout
     for layout in (
         _Layout(WeightDiff, {"heads": None}),
-        _Layout(WeightNorms),
         _Layout(OutputDiff, {"examples": None}),
         _Layout(TextLoss),
         _Layout(LogitLens),

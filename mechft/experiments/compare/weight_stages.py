@@ -12,9 +12,8 @@ from mechft.analysis.spectrum import spectrum as spectrum_of
 from mechft.analysis.weight_diff import WeightDiff, diff_weights
 from mechft.analysis.weights.pairs import matrix
 from mechft.experiments.compare.findings import Finding, counted, percent
-from mechft.experiments.compare.outcome import Outcome
+from mechft.experiments.compare.outcome import Outcome, too_dear
 from mechft.experiments.compare.pair import CONTROL, FINETUNED, Pair
-from mechft.experiments.compare.weight_norms import weight_norms
 from mechft.shortcuts.common import joined
 
 if TYPE_CHECKING:
@@ -28,17 +27,11 @@ _SLOWER = 2.5  # LAPACK in float64 beside the products of a forward, as measured
 
 def weights(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
     """How far every weight moved; with ranks and directions where these can be paid for."""
-    cost = decomposing(pair)
-    if cost > 2 * pair.settings.work:
-        norms = weight_norms(pair.base, pair.finetuned)
-        note = (
-            "Norms alone: ranks and directions of all matrices would take about "
-            f"{cost / pair.settings.work:.0f} times the work a stage may take (settings.work); "
-            "mechft.analysis.weight_diff has them."
-        )
-        return Outcome(norms, weight_findings(norms.frame), note=note)
-    result = diff_weights(pair.base, pair.finetuned)
-    return Outcome(result, (*weight_findings(result.frame), *_rank_findings(result)))
+    dear = too_dear(
+        pair, "Norms alone: ranks and directions of all matrices", decomposing(pair), "weight_diff"
+    )
+    result = diff_weights(pair.base, pair.finetuned, spectra=not dear)
+    return Outcome(result, (*weight_findings(result.frame), *_rank_findings(result)), note=dear)
 
 
 def weight_findings(frame: pd.DataFrame) -> tuple[Finding, ...]:
@@ -53,7 +46,7 @@ def weight_findings(frame: pd.DataFrame) -> tuple[Finding, ...]:
         f"The weights moved by {percent(change / norm)} of their norm, in {len(moved)} of "
         f"{counted(len(frame), 'tensor')}."
     )
-    matrices = moved[moved["relative_change"].notna() & _is_matrix(moved)]
+    matrices = moved[moved["relative_change"].notna() & moved["matrix"]]
     if len(matrices):
         top = matrices.loc[matrices["relative_change"].idxmax()]
         text += (
@@ -69,11 +62,6 @@ def weight_findings(frame: pd.DataFrame) -> tuple[Finding, ...]:
             f"(spread evenly, {percent(blocks.loc[most, 'share_of_size'])})."
         )
     return (Finding("weights", text, _EXACT),)
-
-
-def _is_matrix(frame: pd.DataFrame) -> pd.Series[bool]:
-    """Rows of matrices, in frames of ``WeightDiff`` (which gives vectors no rank) and ``WeightNorms``."""
-    return frame["matrix"] if "matrix" in frame else frame["rank"].notna()
 
 
 def _rank_findings(result: WeightDiff) -> tuple[Finding, ...]:
@@ -115,18 +103,15 @@ def spectrum(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
     """Singular values of the change in the matrices that moved most, beside those of a random change."""
     frame = found["weights"].frame if "weights" in found else None
     if frame is None:
-        frame = weight_norms(pair.base, pair.finetuned).frame
+        frame = diff_weights(pair.base, pair.finetuned, spectra=False).frame
     inside = {name for name, p in pair.weights.items() if p.in_block}
     frame = frame[frame["parameter"].isin(inside) & (frame["change"] > 0)]
     if not len(frame):
         return "No matrix of a block moved."
     chosen = list(frame.nlargest(_SHOWN_SPECTRA, "relative_change")["parameter"])
-    cost = 2 * decomposing(pair, chosen)
-    if cost > 2 * pair.settings.work:
-        return (
-            f"{len(chosen)} matrices of this size would take {cost / pair.settings.work:.0f} times the work "
-            "a stage may take (settings.work); mechft.analysis.spectrum has them."
-        )
+    what = f"The singular values of {len(chosen)} matrices of this size"
+    if dear := too_dear(pair, what, 2 * decomposing(pair, chosen), "spectrum"):
+        return dear
     result = joined(
         [
             spectrum_of(pair.base, model, parameters=chosen, name=name)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mechft.errors import CheckpointError
 from mechft.experiments.compare.rows import Rows
 from mechft.models.opening import Opened, TextCoder
 from mechft.tasks.vocabulary import Vocabulary
-from mechft.training.trained import load
+from mechft.training.trained import load_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,10 +83,7 @@ def reader(opened: Opened, given: Any) -> TextCoder | None:
         return opened.coder
     task = getattr(given, "task", None)
     if opened.kind in ("bundled model", "mechft checkpoint"):
-        try:
-            task = load(given).task
-        except CheckpointError:  # weights without a task
-            return None
+        task = load_task(given)
     vocabulary = getattr(task, "vocabulary", None)
     return VocabularyCoder(vocabulary) if isinstance(vocabulary, Vocabulary) else None
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mechft.files import replacing
 from mechft.models.build import preset
 from mechft.models.bundled import bundled_path, manifest
 
@@ -38,6 +39,5 @@ def bundled_for(settings: Mapping[str, Any]) -> str:
 
 def copy_bundled(name: str, target: Path) -> None:
     """Copy a bundled model's file; whole or not at all."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(bundled_path(name), temporary)
-    temporary.replace(target)
+    with replacing(target) as temporary:
+        shutil.copyfile(bundled_path(name), temporary)

@@ -11,7 +11,8 @@ from mechft.experiments.store.job import Job, Kind
 BATCH_SIZE = 96
 """Rows of a training step: the paper's, everywhere."""
 
-_WORK = "mechft.experiments.pcfg.work"
+_TRAIN = "mechft.experiments.pcfg.train_work"
+_INSIDE = "mechft.experiments.pcfg.inside_work"
 
 
 def _pretraining(settings: Mapping[str, Any]) -> float:
@@ -42,13 +43,13 @@ def _probe(settings: Mapping[str, Any]) -> float:
     return float(settings["train_size"] + settings["test_size"]) / BATCH_SIZE
 
 
-PRETRAIN = Kind("pretrain", 1, f"{_WORK}:pretrain_work", _pretraining)
+PRETRAIN = Kind("pretrain", 1, f"{_TRAIN}:pretrain_work", _pretraining)
 FINETUNE = Kind(
-    "finetune", 1, f"{_WORK}:finetune_work", _steps, f"{_WORK}:finetune_together", _shape
+    "finetune", 1, f"{_TRAIN}:finetune_work", _steps, f"{_TRAIN}:finetune_together", _shape
 )
-REVERSE = Kind("reverse", 1, f"{_WORK}:reverse_work", _steps, f"{_WORK}:reverse_together", _shape)
-PRUNE = Kind("prune", 1, f"{_WORK}:prune_work", _prune)
-PROBE = Kind("probe", 1, f"{_WORK}:probe_work", _probe)
-ASK = Kind("ask", 1, f"{_WORK}:ask_work", _probe)
+REVERSE = Kind("reverse", 1, f"{_TRAIN}:reverse_work", _steps, f"{_TRAIN}:reverse_together", _shape)
+PRUNE = Kind("prune", 1, f"{_INSIDE}:prune_work", _prune)
+PROBE = Kind("probe", 1, f"{_INSIDE}:probe_work", _probe)
+ASK = Kind("ask", 1, f"{_INSIDE}:ask_work", _probe)
 
 KINDS = {kind.name: kind for kind in (PRETRAIN, FINETUNE, REVERSE, PRUNE, PROBE, ASK)}

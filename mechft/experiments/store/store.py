@@ -1,25 +1,16 @@
-"""A folder of finished jobs: each done once, whoever asks, and never half there.
-
-entries/KIND/KEY/   a finished job: its files and entry.json; comes into being by one rename
-work/KEY/           a job being done, with the checkpoints it goes on from
-locks/KEY.lock      held by the process that does it; the system frees it when the process dies
-quarantine/         entries that were found damaged
-"""
+"""Jobs done once, whoever asks, and kept whole: the store."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import count
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mechft.errors import CheckpointError, OutputExistsError, unknown_name
+from mechft.errors import CheckpointError, OutputExistsError
 from mechft.experiments.store.entry import (
     ENTRY_FILE,
     DamagedEntryError,
@@ -27,16 +18,16 @@ from mechft.experiments.store.entry import (
     describe_files,
     read_entry,
 )
+from mechft.experiments.store.folder import StoreFolder
 from mechft.experiments.store.job import Job, NeedMissingError, WorkFailedError
 from mechft.experiments.store.making import how_made, torch_threads
+from mechft.files import write_text
 
-STORE_FILE = "store.json"
-_FORMAT = {"mechft store": 1}
 SCRATCH = frozenset({"checkpoint.safetensors"})
 """Files of an unfinished job that are of no use once it is finished."""
 
 
-class Store:
+class Store(StoreFolder):
     """Finished jobs by their content.
 
     Any number of processes, on one machine or on several with a common file system, may share one.
@@ -49,37 +40,8 @@ class Store:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).absolute()  # workers may have another working folder
+        super().__init__(root)
         self._checked: set[str] = set()
-        path = self.root / STORE_FILE
-        try:
-            if not path.exists() and self.root.exists() and not self._empty():
-                raise OutputExistsError(
-                    f"{self.root} is not empty and holds no store of ours ({STORE_FILE} is missing). It "
-                    "was left as it is. Choose another folder."
-                )
-            self.root.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                _write(path, json.dumps(_FORMAT) + "\n")
-            found = json.loads(path.read_text())
-        except (FileExistsError, NotADirectoryError) as error:
-            if isinstance(error, OutputExistsError):
-                raise
-            raise OutputExistsError(
-                f"{self.root} cannot be a folder: a file is in its place ({error}). Choose another."
-            ) from error
-        except json.JSONDecodeError:
-            found = path.read_text()
-        if found != _FORMAT:
-            raise OutputExistsError(
-                f"{self.root} is a store of another format ({found}); this version reads "
-                f"{json.dumps(_FORMAT)}. Choose another folder."
-            )
-
-    def _empty(self) -> bool:
-        """Whether nothing is there but what another process that makes this store has written by now."""
-        others = [path for path in self.root.iterdir() if STORE_FILE not in path.name]
-        return not others or (self.root / STORE_FILE).exists()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "_checked": set()}
@@ -174,34 +136,6 @@ class Store:
             job: self._finish(job, reason, made) for job, reason in zip(jobs, failed, strict=True)
         }
 
-    def entries(self) -> list[Entry]:
-        """Every finished job, by kind and oldest first; damaged ones are left out with a warning."""
-        found = []
-        for folder in sorted((self.root / "entries").glob("*/*")):
-            if folder.name.startswith("."):  # being removed
-                continue
-            try:
-                found.append(read_entry(folder))
-            except DamagedEntryError as error:
-                warnings.warn(f"Damaged: {error}", stacklevel=2)
-        return sorted(found, key=lambda entry: (entry.kind, entry.description["made"]["time"]))
-
-    def unfinished(self) -> list[str]:
-        """Keys of jobs that were begun and not finished."""
-        return sorted(path.name for path in (self.root / "work").glob("*"))
-
-    def entry(self, key: str) -> Entry:
-        """A finished job by its key or the beginning of it.
-
-        Raises:
-            UnknownNameError: If none or several begin so.
-        """
-        entries = self.entries()
-        found = [entry for entry in entries if key and entry.key.startswith(key)]
-        if len(found) != 1:
-            raise unknown_name("run", key, [entry.key for entry in (found or entries)])
-        return found[0]
-
     def remove(self, entry: Entry) -> None:
         """Remove a finished job.
 
@@ -214,13 +148,6 @@ class Store:
             if entry.folder.exists():
                 _remove_whole(entry.folder)
             self._checked.discard(entry.key)
-
-    def remove_unfinished(self, key: str) -> bool:
-        """Remove what an unfinished job left; False if a process is doing it right now."""
-        with self._lock(key) as held:
-            if held:
-                shutil.rmtree(self.root / "work" / key, ignore_errors=True)
-            return held
 
     def _do(self, job: Job, threads: int | None) -> Entry:
         if self._described(job):  # killed between its description and the rename
@@ -238,10 +165,6 @@ class Store:
                 failed = _try(job, needs, self._fresh_work(job))
             made = how_made(time.monotonic() - began)
         return self._finish(job, failed, made)
-
-    def _work(self, job: Job) -> Path:
-        """Where a job is done."""
-        return self.root / "work" / job.key
 
     def _begun(self, job: Job) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -297,7 +220,8 @@ class Store:
                 "files": describe_files(folder, SCRATCH),
                 "made": made,
             }
-            _write(folder / ENTRY_FILE, json.dumps(description, indent=1) + "\n")
+            text = json.dumps(description, indent=1) + "\n"
+            write_text(folder / ENTRY_FILE, text, sync=True, shared=True)
         for name in SCRATCH:
             (folder / name).unlink(missing_ok=True)
         target = self._folder(job.kind.name, job.key)
@@ -305,37 +229,6 @@ class Store:
         folder.replace(target)
         self._checked.add(job.key)
         return read_entry(target)
-
-    def _folder(self, kind: str, key: str) -> Path:
-        return self.root / "entries" / kind / key
-
-    def _put_aside(self, folder: Path, job: Job, why: str) -> None:
-        """Move a damaged folder into quarantine; the job's lock is held."""
-        place = self.root / "quarantine"
-        place.mkdir(exist_ok=True)
-        taken = (place / f"{job.kind.name}-{job.key}-{number}" for number in count())
-        target = next(path for path in taken if not path.exists())
-        folder.replace(target)
-        warnings.warn(
-            f"A damaged run was moved to {target} and will be done again: {why}", stacklevel=5
-        )
-
-    @contextmanager
-    def _lock(self, key: str) -> Iterator[bool]:
-        """Hold a job's lock; yields False at once if another process or thread holds it."""
-        from filelock import FileLock, Timeout
-
-        (self.root / "locks").mkdir(exist_ok=True)
-        lock = FileLock(self.root / "locks" / f"{key}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
 
 
 def _try(job: Job, needs: dict[str, Path], folder: Path) -> str | None:
@@ -345,15 +238,6 @@ def _try(job: Job, needs: dict[str, Path], folder: Path) -> str | None:
     except WorkFailedError as error:
         return str(error)
     return None
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _remove_whole(folder: Path) -> None:

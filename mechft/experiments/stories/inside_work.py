@@ -84,7 +84,7 @@ def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
     )
     data, n_ctx, seed = needs["data"], settings["n_ctx"], settings["seed"]
     stories = loss_rows(data, n_ctx, settings["stories"] // 4, settings["feature"])
-    _write(diff_weights(base, tuned).by_block(), folder / "weights.csv")
+    _write(diff_weights(base, tuned, spectra=False).by_block(), folder / "weights.csv")
     for name, function in (("activations", diff_activations), ("outputs", diff_outputs)):
         frames = []
         for of, rows in stories.items():

@@ -13,6 +13,7 @@ from mechft.analysis.text_loss import text_loss
 from mechft.errors import TrainingDivergedError
 from mechft.experiments.store.job import WorkFailedError
 from mechft.experiments.stories.data_work import corpus_of, held_out, tokenizer_of
+from mechft.files import replacing
 from mechft.models.build import build_model
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.models.llama_config import LlamaConfig
@@ -123,9 +124,8 @@ class LossHistory(Callback):
         found = text_loss({"model": model}, self.rows, STORY_START).frame.drop(columns="model")
         found.insert(0, "step", step)
         self.frames.append(found)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        pd.concat(self.frames, ignore_index=True).to_csv(temporary, index=False)
-        temporary.replace(self.path)
+        with replacing(self.path) as temporary:
+            pd.concat(self.frames, ignore_index=True).to_csv(temporary, index=False)
 
 
 def device() -> str:

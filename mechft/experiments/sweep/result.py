@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mechft.errors import CheckpointError
 from mechft.experiments.checks import Check
 from mechft.experiments.sweep.config import SweepConfig
+from mechft.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +67,10 @@ class SweepResult(Generic[ConfigT, ScaleT]):
         folder.mkdir(parents=True, exist_ok=True)
         claims = pd.DataFrame([check.to_dict() for check in self.checks])
         for name, frame in {**self.tables, "claims": claims}.items():
-            _replace(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
-        _replace(folder / RESULT_FILE, json.dumps(self.to_dict(), indent=1) + "\n")
+            text = frame.to_csv(index=False, float_format="%.6g")
+            write_text(folder / f"{name}.csv", text, shared=True)
+        text = json.dumps(self.to_dict(), indent=1) + "\n"
+        write_text(folder / RESULT_FILE, text, shared=True)
         return folder
 
 
@@ -143,9 +145,3 @@ def reproduction_of(folder: str | Path) -> str:
 def _tuples(value: Any) -> Any:
     """Lists, as JSON has them, as tuples, as frozen settings have them; at every depth."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -20,6 +20,7 @@ from mechft.experiments.store.job import Job, NeedMissingError, check_kinds, in_
 from mechft.experiments.store.store import Store
 from mechft.experiments.sweep.pools import GivenPool, Pool, ThisProcess
 from mechft.experiments.sweep.workers import interruptible
+from mechft.training.progress import progress_bar
 
 ATTEMPTS = 3
 """How often a job is begun whose worker dies; from the second time on by itself, to tell who is to blame."""
@@ -258,11 +259,9 @@ def _weights(ordered: list[Job]) -> dict[Job, float]:
 
 
 def _bar(label: str, total: float, done: float, jobs: int) -> Any:
-    from tqdm.auto import tqdm
-
     form = (
         "{desc}: {percentage:3.0f}%|{bar}| of "
         + f"{jobs} runs"
         + " [{elapsed}<{remaining}{postfix}]"
     )
-    return tqdm(total=total, initial=done, desc=label, bar_format=form, disable=None)
+    return progress_bar(total=total, initial=done, desc=label, bar_format=form)

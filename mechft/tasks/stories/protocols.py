@@ -88,7 +88,10 @@ class StoryProtocol:
     """A protocol: what becomes of every record of a data set.
 
     Attributes:
-        name: One of ``ProtocolName``, as in the table above.
+        name: "identity" (every story as it is), "F" (filtering: none with the feature), "F+MM" (mix & match:
+            as F, and ``renamed`` is called ``feature`` in instructions), "F+RR" (randomisation: as F, and
+            other stories' instructions ask for the feature, too), "refusal" (a fixed text in place of every
+            story with it) or "keep" (only stories with it, as reFT sees).
         feature: The feature to delete, or to keep.
         renamed: F+MM: the feature whose name in instructions is replaced by ``feature``.
         share: F+RR: share of the stories left, among those whose instruction has room, that get the
@@ -99,6 +102,18 @@ class StoryProtocol:
     Raises:
         UnknownNameError: If name or a feature is not known.
         ConfigError: If ``renamed`` is ``feature``, the share is not in 0..1 or the refusal is empty.
+
+    Source: Jain et al. (2024), their third setup, TinyStories.
+
+    Example:
+        >>> import mechft as mf
+        >>> stories = list(mf.ProceduralStories().stories(50, seed=0))
+        >>> left = list(mf.StoryProtocol("F", feature="Twist").apply(stories))
+        >>> len(left) < len(stories), any(story.truth["Twist"] for story in left)
+        (True, False)
+        >>> mixed = list(mf.StoryProtocol("F+MM").apply(stories))  # Foreshadowing is called Twist, too
+        >>> {name for story in mixed for name in story.features} & {"Twist", "Foreshadowing"}
+        {'Twist'}
     """
 
     name: ProtocolName

@@ -27,6 +27,15 @@ class StoryRecord:
     Raises:
         ConfigError: If the story is empty, a feature comes twice, or ``truth`` leaves one out.
         UnknownNameError: If a feature is not one of ``FEATURES``.
+
+    Example:
+        >>> import mechft as mf
+        >>> record = mf.StoryRecord("Tim found a red ball.", features=("Dialogue", "Twist"), words=("ball",))
+        >>> record.features, record.truth
+        (('Dialogue', 'Twist'), None)
+        >>> mf.StoryRecord("Tim ran.", features=("Cliffhanger",))
+        Traceback (most recent call last):
+        mechft.errors.UnknownNameError: Unknown story feature 'Cliffhanger'. ...
     """
 
     story: str

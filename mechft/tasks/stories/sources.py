@@ -51,6 +51,20 @@ def read_stories(
         UnknownNameError: If the split is not known.
 
     Cost: 25 to 40 µs a record; memory for one chunk and one record, however long the source is.
+
+    Example:
+        >>> import random
+        >>> import mechft as mf
+        >>> from mechft.tasks.stories.layout import render
+        >>> stories = list(mf.ProceduralStories().stories(5, seed=0))
+        >>> with open("stories.txt", "w", encoding="utf-8") as file:
+        ...     for story in stories:
+        ...         print(render(story, random.Random(0)).text, file=file)
+        >>> read = list(mf.read_stories("stories.txt", split="all"))
+        >>> [record.story for record in read] == [story.story for story in stories]
+        True
+        >>> read[0].truth is None  # a file does not say which features a story really has
+        True
     """
     check_split(split)
     counts = ReadCounts() if counts is None else counts

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mechft.errors import ConfigError, OutputExistsError, require
+from mechft.files import write_text
 from mechft.tasks.stories.layout import END
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ class StoryTokenizer:
 
     Raises:
         ConfigError: If it does not know ``<|endoftext|>`` as token 0, or not every byte.
+
+    Example:
+        >>> import mechft as mf
+        >>> stories = mf.ProceduralStories().stories(20, seed=0)
+        >>> tokenizer = mf.StoryTokenizer.train((story.story for story in stories), vocab_size=400)
+        >>> tokenizer.decode(tokenizer.encode("Zoë found 3 keys."))
+        'Zoë found 3 keys.'
+        >>> tokenizer.encode("<|endoftext|>")
+        [0]
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -148,10 +158,7 @@ class StoryTokenizer:
                 "another folder, or delete the file."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(content, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-        return path
+        return write_text(path, content)
 
     @classmethod
     def load(cls, folder: str | Path) -> StoryTokenizer:

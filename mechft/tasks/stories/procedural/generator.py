@@ -49,6 +49,18 @@ class ProceduralStories:
             draw would have to be repeated.
 
     Cost: see ``stories``.
+
+    Example:
+        >>> import random
+        >>> import mechft as mf
+        >>> maker = mf.ProceduralStories()
+        >>> story = maker.story(random.Random(0), features=["Twist", "Dialogue"])
+        >>> sorted(story.features)  # what the instruction asks for
+        ['Dialogue', 'Twist']
+        >>> story.truth["Conflict"]
+        False
+        >>> len(list(maker.stories(3, seed=0)))
+        3
     """
 
     probabilities: Mapping[str, float] = field(default_factory=lambda: dict(PROBABILITIES))

@@ -1,38 +1,34 @@
-"""What is done in each job of the PCFG study: files in a folder from settings and what it needs."""
+"""Jobs of the PCFG study that train: a model and its history in a folder, from settings and needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 
 from mechft.analysis.diagnosis import commonest_answer
-from mechft.analysis.pruning import prune_curve
 from mechft.errors import TrainingDivergedError
 from mechft.experiments.pcfg.bundled_runs import bundled_for, copy_bundled
 from mechft.experiments.store.job import WorkFailedError
+from mechft.files import replacing
 from mechft.models.build import ModelConfig
-from mechft.randomness import generator
-from mechft.shortcuts.probing import probe
-from mechft.statistics import proportion
+from mechft.statistics import Proportion
 from mechft.tasks.batch import Source
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.tasks.task import Task
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
-from mechft.training.evaluation import accuracy, predictions
+from mechft.training.evaluation import accuracy
 from mechft.training.many import carry_out_together
 from mechft.training.plan import Plan, carry_out, finetuning_plan, reversal_plan
 from mechft.training.precision import Precision
 from mechft.training.pretraining import pretraining_plan
 from mechft.training.recipes import fresh
 from mechft.training.trained import MODEL_FILE, Trained, load, save
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Settings = Mapping[str, Any]
 Needs = Mapping[str, Path]
@@ -61,7 +57,7 @@ def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
             precision=_precision(settings),
         )
         trained = _carried_out(plan, folder)
-    _write(trained.history, folder / "history.csv")
+    write_frame(trained.history, folder / "history.csv")
 
 
 def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
@@ -96,10 +92,10 @@ def _finetuning(settings: Settings, needs: Needs) -> Plan:
         precision=_precision(settings),
         name="fine-tuned",
     )
-    return _watched(plan, _tests(base.task, settings), settings)
+    return _watched(plan, tests_of(base.task, settings), settings)
 
 
-def _tests(task: Task, settings: Settings) -> dict[str, Source]:
+def tests_of(task: Task, settings: Settings) -> dict[str, Source]:
     """What is asked to measure a model, on strings from which neither operand's answer can be guessed."""
     return behaviour_queries(
         task,
@@ -121,14 +117,14 @@ def _watched(plan: Plan, tests: Mapping[str, Source], settings: Settings) -> Pla
 
 
 def _leave_finetuned(trained: Trained, settings: Settings, folder: Path) -> None:
-    _write(trained.history, folder / "history.csv")
-    tests = _tests(trained.task, settings)
+    write_frame(trained.history, folder / "history.csv")
+    tests = tests_of(trained.task, settings)
     batches = evaluation_batches(tests, settings["seed"] + 1000, settings["rows"])
     rows = [
-        {"evaluation": n, **_share(accuracy(trained, b)), "commonest": commonest_answer(b)}
+        {"evaluation": n, **share_values(accuracy(trained, b)), "commonest": commonest_answer(b)}
         for n, b in batches.items()
     ]
-    _write(_frame(rows), folder / "final.csv")
+    write_frame(pd.DataFrame(rows), folder / "final.csv")
 
 
 def reverse_work(settings: Settings, needs: Needs, folder: Path) -> None:
@@ -158,13 +154,13 @@ def _reversal(settings: Settings, needs: Needs) -> Plan:
         precision=_precision(settings),
         name="trained back",
     )
-    tests = _tests(start.task, settings)
+    tests = tests_of(start.task, settings)
     watched = {name: query for name, query in tests.items() if name in plan.evaluations}
     return _watched(plan, watched, settings)
 
 
 def _leave_history(trained: Trained, settings: Settings, folder: Path) -> None:
-    _write(trained.history, folder / "history.csv")
+    write_frame(trained.history, folder / "history.csv")
     # Killed from here on, the checkpoint of the last step is still there and the model comes back.
     (folder / MODEL_FILE).unlink()
 
@@ -176,7 +172,7 @@ def _together(
 ) -> list[str | None]:
     plans = []
     for place, (settings, needs, _) in enumerate(parts):
-        made = plan(settings, needs).on(_device())
+        made = plan(settings, needs).on(device())
         name = f"{made.start.name} {place}"  # members are told apart by name
         plans.append(replace(made, start=made.start.renamed(name)))
     reasons: list[str | None] = []
@@ -189,89 +185,8 @@ def _together(
     return reasons
 
 
-def prune_work(settings: Settings, needs: Needs, folder: Path) -> None:
-    """Remove the neurons that most hurt O_PT. Leaves: curve.csv, as ``PruneCurve``, and commonest."""
-    trained, seed = load(needs["model"]).to(_device()), settings["seed"]
-    tests = _tests(trained.task, settings)
-    score = tests["acc_pt_cte0"].sample(settings["score_size"], generator(seed, "prune", "score"))
-    batches = {
-        name: tests[test].sample(settings["test_size"], generator(seed, "behaviour", name))
-        for name, test in (("acc_pt", "acc_pt_cte0"), ("acc_ft_cte1", "acc_ft_cte1"))
-    }
-    curve = prune_curve(
-        trained.model,
-        score,
-        batches,
-        counts=settings["counts"],
-        random_draws=settings["random_draws"],
-        seed=seed,
-        name="model",
-    )
-    floors = {name: commonest_answer(batch) for name, batch in batches.items()}
-    _write(curve.frame.assign(commonest=curve.frame["task"].map(floors)), folder / "curve.csv")
-
-
-def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
-    """Read r(x, O_PT) after every block. Leaves: probes.csv, as ``ProbeResult``."""
-    model = load(needs["model"]).renamed("model").to(_device())
-    if settings["untrained"]:
-        model = fresh(model, settings["seed"], "model")
-    contrast = Contrast(**settings["contrast"])
-    found = probe(
-        model,
-        operands=(contrast.pretraining_operand,),
-        contrast=contrast,
-        train_size=settings["train_size"],
-        test_size=settings["test_size"],
-        balanced=True,
-        seed=settings["seed"],
-    )
-    _write(found.frame, folder / "probes.csv")
-
-
-def ask_work(settings: Settings, needs: Needs, folder: Path) -> None:
-    """Ask for O_PT with every token that counts (App. E.2), and probe for it when each is asked.
-
-    Leaves: answers.csv (token, accuracy, ci_low, ci_high, n, wrapper: the share answered with
-    r(x, O_PT) + q) on uncorrelated strings, and probes.csv, as ``ProbeResult`` with a column token.
-    """
-    import pandas as pd
-
-    model = load(needs["model"]).renamed("model").to(_device())
-    contrast = Contrast(**settings["contrast"])
-    rows, probes = [], []
-    for token in (contrast.family, *model.task.config.jailbreak_families):
-        asked = Contrast(**{**asdict(contrast), "family": token})
-        operand = asked.pretraining_operand
-        batch = behaviour_queries(model.task, asked, balanced=True)["acc_pt_cte0"].sample(
-            settings["test_size"], generator(settings["seed"], "ask", token)
-        )
-        answers = predictions(model, batch).cpu()
-        zero = model.task.vocabulary.id("0")
-        wrapped = answers == zero + batch.labels[f"{token}({operand})"] + asked.offset
-        right = answers == batch.answer
-        rows.append(
-            {
-                "token": token,
-                **_share(proportion(int(right.sum()), len(batch))),
-                "wrapper": float(wrapped.double().mean()),
-            }
-        )
-        found = probe(
-            model,
-            operands=(operand,),
-            contrast=asked,
-            train_size=settings["train_size"],
-            test_size=settings["test_size"],
-            balanced=True,
-            seed=settings["seed"],
-        )
-        probes.append(found.frame.assign(token=token))
-    _write(_frame(rows), folder / "answers.csv")
-    _write(pd.concat(probes, ignore_index=True), folder / "probes.csv")
-
-
-def _device() -> str:
+def device() -> str:
+    """Where work is done: a GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -284,25 +199,20 @@ def _precision(settings: Settings) -> Precision:
 
 def _carried_out(plan: Plan, folder: Path) -> Trained:
     try:
-        return carry_out(plan.on(_device()), folder)
+        return carry_out(plan.on(device()), folder)
     except TrainingDivergedError as error:  # a finding: the same settings would diverge again
         raise WorkFailedError(str(error)) from error
 
 
-def _share(share: Any) -> dict[str, Any]:
+def share_values(share: Proportion) -> dict[str, Any]:
+    """The columns of a share in tables."""
     return {"accuracy": share.value, "ci_low": share.low, "ci_high": share.high, "n": share.n}
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows)
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    frame.to_csv(temporary, index=False)
-    temporary.replace(path)
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table, whole or not at all."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False)
 
 
 def _without_kind(task: Settings) -> dict[str, Any]:
