@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mechft.models.opening import open_model as open_model
     from mechft.models.tracr import compile_program as compile_program
     from mechft.plots import plot as plot
+    from mechft.plots.export import save_figure as save_figure
     from mechft.randomness import generator as generator
     from mechft.report.comparison import compare as compare
     from mechft.shortcuts.ablation import ablate_heads as ablate_heads
@@ -184,6 +185,7 @@ _PUBLIC = {
     "diagnose": "shortcuts.diagnosis",
     # figures
     "plot": "plots",
+    "save_figure": "plots.export",
 }
 
 __all__ = [*_PUBLIC]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+FIGURES = sorted(p for p in (EXAMPLES / "figures").glob("*.py") if p.name != "gallery.py")
+SLOW = {"diagnosis", "revival", "ablation", "patching", "probing", "interpolation"}
 
 
 def test_your_first_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,3 +57,30 @@ def test_compiled_program_without_tracr(
     runpy.run_path(str(EXAMPLES / "compiled_program.py"))["main"](2, rows=20, folder=tmp_path)
     shown = capsys.readouterr().out
     assert 'pip install "mechft[tracr]"' in shown and "Does training back" in shown
+
+
+@pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)
+def test_figure_examples_say_what_they_show_and_take(path: Path) -> None:
+    words = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert "CPU second" in words
+    assert f"Usage: python examples/figures/{path.name} [FILE.png]" in words
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in SLOW), id=p.stem) for p in FIGURES],
+)
+def test_figure_examples_run(path: Path, tmp_path: Path) -> None:
+    """Each on few rows and steps, to a page, which needs no browser."""
+    main: Any = runpy.run_path(str(path))["main"]
+    small = {"rows": 40, "steps": 2}
+    sizes = {name: small[name] for name in inspect.signature(main).parameters if name in small}
+    assert main(tmp_path / "figure.html", **sizes) == tmp_path / "figure.html"
+    assert "Plotly.newPlot" in (tmp_path / "figure.html").read_text()
+
+
+def test_the_gallery_knows_every_example() -> None:
+    gallery = runpy.run_path(str(EXAMPLES / "figures" / "gallery.py"))
+    assert list(gallery["scripts"]()) == [path.stem for path in FIGURES]
+    with pytest.raises(SystemExit, match=r"No example 'prob'.*probing"):
+        gallery["main"]("prob")

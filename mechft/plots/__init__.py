@@ -1,4 +1,4 @@
-"""From a result to a plotly figure; never computes, never saves."""
+"""From a result to a plotly figure; drawing never computes and never saves (``export`` writes files)."""
 
 from __future__ import annotations
 
@@ -44,8 +44,20 @@ _FIGURES = {
 def plot(result: Any) -> go.Figure:
     """The figure that fits a result of any analysis, or the history of a trained model.
 
+    Args:
+        result: What an analysis returned, or a ``Trained``.
+
     Raises:
         TypeError: If there is no figure for this kind of result; lists those there are.
+
+    Example:
+        >>> import mechft as mf
+        >>> base, ft = mf.load("pcfg-tiny-low"), mf.load("pcfg-tiny-low-to-b")
+        >>> figure = mf.plot(mf.diff_weights(base, ft))  # shown by a notebook, or by figure.show()
+        >>> path = mf.save_figure(figure, "weights.html")
+        >>> mf.plot(base.task)
+        Traceback (most recent call last):
+        TypeError: There is no figure for PCFGTask; there is one for ...
     """
     for kind in type(result).__mro__:
         if kind.__name__ in _FIGURES and kind.__module__.startswith("mechft."):

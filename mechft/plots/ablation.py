@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mechft.plots.colours import GREY, INKS, marker, model_colours, question_colours
+from mechft.plots.grids import numbers, stacked
 from mechft.plots.style import (
-    GREY,
-    PALETTE,
-    TASK_NAMES,
     accuracy_axis,
     count_label,
     error_bars,
     figure,
-    legend_once,
+    legend_below,
     line_with_band,
+    panel_titles,
+    task_name,
 )
 
 if TYPE_CHECKING:
@@ -55,16 +56,17 @@ def _dots(frame: pd.DataFrame) -> go.Figure:
     made = figure("", "", "")
     made.set_subplots(
         1, len(panels), shared_yaxes=True, horizontal_spacing=0.05,
-        subplot_titles=[f"{m}<br>{TASK_NAMES.get(t, t)}, {k}" for m, t, k in panels],
+        subplot_titles=[f"{m}<br>{task_name(t)}, {k}" for m, t, k in panels],
     )  # fmt: skip
     change, _ = _format(frame)
+    inks = model_colours(frame["model"])
     for column, (model, task, kind) in enumerate(panels, 1):
         rows = frame[(frame["model"] == model) & (frame["task"] == task) & (frame["kind"] == kind)]
         made.add_scatter(
             x=rows["change"],
             y=rows["sites"],
             mode="markers",
-            marker={"color": PALETTE[0], "size": 7},
+            marker={"color": inks[model], "symbol": marker(inks[model]), "size": 7},
             error_x=error_bars(rows, "change", "change_low", "change_high"),
             hovertemplate=f"<b>%{{y}}</b><br>change %{{x:{change}}}<extra></extra>",
             showlegend=False,
@@ -82,7 +84,7 @@ def _dots(frame: pd.DataFrame) -> go.Figure:
 def _titles(frame: pd.DataFrame, kinds: list[str], columns: list[tuple[str, str]]) -> list[str]:
     several = frame["model"].nunique() > 1 or frame["model"].iloc[0] != "model"
     return [
-        f"{model + '<br>' if several else ''}{TASK_NAMES.get(task, task).split(',')[0]}, {kind}"
+        f"{model + '<br>' if several else ''}{task_name(task).split(',')[0]}, {kind}"
         for kind in kinds
         for model, task in columns
     ]
@@ -127,18 +129,16 @@ def _grid(frame: pd.DataFrame) -> go.Figure:
                 (frame["kind"] == kind) & (frame["model"] == model) & (frame["task"] == task)
             ]
             grid = cells.pivot(index="block", columns=across, values="change")[order]
-            details = [
-                cells.pivot(index="block", columns=across, values=name)[order].values
-                for name in ("value", "ci_low", "ci_high", "sites")
-            ]
             made.add_trace(
                 go.Heatmap(
                     z=grid.values,
                     x=[str(x) for x in grid.columns],
                     y=[str(b) for b in grid.index],
                     coloraxis="coloraxis",
-                    customdata=_stacked(details),
-                    texttemplate=f"%{{z:{change}}}" if len(order) <= 12 else None,
+                    customdata=stacked(
+                        cells, "block", across, ("value", "ci_low", "ci_high", "sites"), grid
+                    ),
+                    texttemplate=numbers(change, len(order) * len(columns), frame["change"]),
                     textfont={"size": 10},
                     hovertemplate=f"<b>{model}</b>, {kind} ablation of %{{customdata[3]}}<br>"
                     f"{frame['metric'].iloc[0]} %{{customdata[0]:{value}}} "
@@ -151,23 +151,17 @@ def _grid(frame: pd.DataFrame) -> go.Figure:
     made.update_layout(coloraxis=_scale(frame), height=150 + 230 * len(kinds))
     name = {"index": frame["component"].iloc[0]}.get(across, across)
     made.update_xaxes(title=f"{name} ({count_label(frame)})", row=len(kinds), type="category")
-    made.update_yaxes(title="block", col=1, type="category")
-    for annotation in made.layout.annotations:
-        annotation.font.size = 12
+    made.update_yaxes(title="block", col=1)
+    made.update_yaxes(type="category", autorange="reversed")
+    panel_titles(made, len(columns))
     return made
-
-
-def _stacked(tables: list[object]) -> object:
-    import numpy as np
-
-    return np.stack([np.asarray(table, dtype=object) for table in tables], -1)
 
 
 def _growing(frame: pd.DataFrame) -> go.Figure:
     """The metric over the number of sites ablated; a panel per model, a line per task and kind."""
     models = list(dict.fromkeys(frame["model"]))
     kinds = list(dict.fromkeys(frame["kind"]))
-    tasks = list(dict.fromkeys(frame["task"]))
+    inks = question_colours(frame["task"])
     made = figure("", "", "")
     made.set_subplots(1, len(models), shared_yaxes=True, subplot_titles=models)
     for column, model in enumerate(models, 1):
@@ -179,8 +173,8 @@ def _growing(frame: pd.DataFrame) -> go.Figure:
                 [rows["untouched"].iloc[0], *rows["value"]],
                 [rows["untouched"].iloc[0], *rows["ci_low"]],
                 [rows["untouched"].iloc[0], *rows["ci_high"]],
-                name=f"{TASK_NAMES.get(str(task), task)}, {kind}",
-                line_colour=PALETTE[tasks.index(task) % len(PALETTE)],
+                name=f"{task_name(task)}, {kind}",
+                line_colour=inks[task],
                 dash=("solid", "dot", "dash")[kinds.index(kind) % 3],
                 hover="sites ablated: ",
                 row=1,
@@ -188,12 +182,12 @@ def _growing(frame: pd.DataFrame) -> go.Figure:
             )
             made.data[-1].text = ["nothing", *rows["sites"].str.replace(" + ", "<br>")]
             made.data[-1].hovertemplate = "%{text}<br>%{y:.3g}<extra></extra>"
-    legend_once(made)
     metric = frame["metric"].iloc[0]
     if metric == "accuracy":
         accuracy_axis(made)
     made.update_xaxes(title="sites ablated")
     made.update_yaxes(title=f"{metric} ({count_label(frame)})", col=1)
+    legend_below(made)
     return made
 
 
@@ -205,7 +199,7 @@ def _pairs(result: Ablation) -> go.Figure:
     tasks = list(dict.fromkeys(frame["task"]))
     names = [site.label for (site, *rest) in result.sets.values() if not rest]
     made = figure("", "", "")
-    titles = [f"{TASK_NAMES.get(task, task)}, {frame['kind'].iloc[0]}" for task in tasks]
+    titles = [f"{task_name(task)}, {frame['kind'].iloc[0]}" for task in tasks]
     made.set_subplots(1, len(tasks), subplot_titles=titles, shared_yaxes=True)
     change, _ = _format(frame)
     for column, task in enumerate(tasks, 1):
@@ -220,7 +214,8 @@ def _pairs(result: Ablation) -> go.Figure:
                 x=names,
                 y=names,
                 coloraxis="coloraxis",
-                texttemplate=f"%{{z:{change}}}" if len(names) <= 8 else None,
+                texttemplate=numbers(change, len(names) * len(tasks), frame["change"]),
+                textfont={"size": 10},
                 hovertemplate=f"%{{x}} and %{{y}}<br>change %{{z:{change}}}<extra></extra>",
             ),
             row=1,
@@ -234,10 +229,10 @@ def _pairs(result: Ablation) -> go.Figure:
 
 _LABELLED = 4  # sites named in the figure; all are in the hover text
 _VERDICTS = {
-    "matters more": PALETTE[1],
-    "matters less": PALETTE[0],
-    "reverses": PALETTE[3],
-    "same": GREY,
+    "matters more": (INKS[2], "triangle-up"),
+    "matters less": (INKS[3], "triangle-down"),
+    "reverses": (INKS[1], "diamond"),
+    "same": (GREY, "circle"),
 }
 
 
@@ -246,7 +241,7 @@ def comparison(result: AblationComparison) -> go.Figure:
     frame = result.frame
     panels = list(dict.fromkeys(zip(frame["task"], frame["kind"], strict=True)))
     made = figure("", "", "")
-    titles = [f"{TASK_NAMES.get(task, task)}, {kind}" for task, kind in panels]
+    titles = [f"{task_name(task)}, {kind}" for task, kind in panels]
     made.set_subplots(1, len(panels), subplot_titles=titles, horizontal_spacing=0.1)
     accuracy = frame["metric"].iloc[0] == "accuracy"
     change = "+.1%" if accuracy else "+.3g"
@@ -258,21 +253,19 @@ def comparison(result: AblationComparison) -> go.Figure:
             x=[low, high], y=[low, high], mode="lines", hoverinfo="skip", showlegend=False,
             line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=column,
         )  # fmt: skip
-        shown = set(here["difference"].abs().nlargest(_LABELLED).index)
+        shown = _to_label(here, high - low)
         for verdict, rows in here.groupby("verdict", sort=False):
+            ink, symbol = _VERDICTS[str(verdict)]
             made.add_scatter(
                 x=rows["base"],
                 y=rows["finetuned"],
                 mode="markers+text",
-                text=[
-                    row.sites if row.Index in shown and verdict != "same" else ""
-                    for row in rows.itertuples()
-                ],
+                text=[row.sites if row.Index in shown else "" for row in rows.itertuples()],
                 textposition="top center",
                 textfont={"size": 10},
                 name=str(verdict),
                 legendgroup=str(verdict),
-                marker={"color": _VERDICTS[str(verdict)], "size": 8},
+                marker={"color": ink, "symbol": symbol, "size": 9},
                 error_x=error_bars(rows, "base", "base_low", "base_high"),
                 error_y=error_bars(rows, "finetuned", "finetuned_low", "finetuned_high"),
                 customdata=rows[["sites", "difference", "difference_low", "difference_high"]],
@@ -282,10 +275,31 @@ def comparison(result: AblationComparison) -> go.Figure:
                 row=1,
                 col=column,
             )
-    legend_once(made)
     for update in (made.update_xaxes, made.update_yaxes):
-        update(tickformat="+.0%" if accuracy else "+.2g", zeroline=True)
+        update(
+            tickformat="+.0%" if accuracy else "+.2g",
+            zeroline=True,
+            zerolinecolor=GREY,
+            zerolinewidth=1,
+        )
     made.update_xaxes(title=f"change of {frame['metric'].iloc[0]}, base ({count_label(frame)})")
     made.update_yaxes(title=f"change of {frame['metric'].iloc[0]}, fine-tuned", col=1)
-    made.update_layout(height=460)
+    made.update_layout(height=430)
+    legend_below(made)
     return made
+
+
+def _to_label(rows: pd.DataFrame, across: float) -> set[object]:
+    """The sites that differ most, but for those that differ little or are too near to a labelled one."""
+    found: list[Any] = []
+    least = 0.1 * rows["difference"].abs().max()
+    differing = rows[(rows["verdict"] != "same") & (rows["difference"].abs() >= least)]
+    for row in differing.loc[differing["difference"].abs().sort_values().index[::-1]].itertuples():
+        near = any(
+            abs(row.base - other.base) < 0.3 * across
+            and abs(row.finetuned - other.finetuned) < 0.09 * across
+            for other in found
+        )
+        if not near and len(found) < _LABELLED:
+            found.append(row)
+    return {row.Index for row in found}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mechft.plots.colours import GREY, marker, model_colours
+from mechft.plots.grids import colour_scale, diff_panels, stacked
 from mechft.plots.style import (
-    GREY,
     accuracy_axis,
-    colour,
     count_label,
-    diff_panels,
+    error_bars,
     figure,
-    legend_once,
+    legend_below,
     line_with_band,
-    translucent,
+    note,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _MEASURES = {
     "kl_to_base": ("KL(model ‖ base), nats", ".2g"),
     "total_variation": ("total variation", ".0%"),
 }
-_LEGEND = "mean ‖Δ‖ / mean ‖base‖"
+_LEGEND = "mean ‖Δ‖ /<br>mean ‖base‖"
 
 
 def activation_diff(result: ActivationDiff) -> go.Figure:
@@ -39,7 +39,10 @@ def activation_diff(result: ActivationDiff) -> go.Figure:
     frame = result.frame
     if frame.groupby(["model", "hook"])["position"].nunique().max() > 1:
         return _by_position(frame)
-    return diff_panels(frame, "relative_change", "hook", _LEGEND)
+    return diff_panels(
+        frame, "relative_change", f"{_LEGEND}<br>({count_label(frame)})", told=["hook", "cka"],
+        hover="%{customdata[0]}<br>mean ‖Δ‖ / mean ‖base‖ %{z:.3g}<br>CKA %{customdata[1]:.3f}",
+    )  # fmt: skip
 
 
 def _by_position(frame: pd.DataFrame) -> go.Figure:
@@ -56,24 +59,25 @@ def _by_position(frame: pd.DataFrame) -> go.Figure:
         here = frame[frame["model"] == model]
         order = list(dict.fromkeys(here["hook"]))
         grid = here.pivot(index="hook", columns="position", values="relative_change").loc[order]
-        cka = here.pivot(index="hook", columns="position", values="cka").loc[order]
         made.add_trace(
             go.Heatmap(
                 z=grid.values,
                 x=list(grid.columns),
                 y=[h.removeprefix("blocks.").replace("hook_", "") for h in grid.index],
                 coloraxis="coloraxis",
-                customdata=cka.values,
+                customdata=stacked(here, "hook", "position", ["cka"], grid),
                 hovertemplate=f"<b>{model}</b><br>%{{y}}, position %{{x}}<br>%{{z:.3g}}<br>"
-                "CKA %{customdata:.3f}<extra></extra>",
+                "CKA %{customdata[0]:.3f}<extra></extra>",
             ),
             row=row,
             col=1,
         )
     sites = frame["hook"].nunique()
     made.update_xaxes(title="position in the prompt", row=len(models))
+    colour_scale(
+        made, f"{_LEGEND}<br>({count_label(frame)})", float(frame["relative_change"].max())
+    )
     made.update_layout(
-        coloraxis={"colorscale": "Cividis", "cmin": 0, "colorbar": {"title": {"text": _LEGEND}}},
         height=110 + len(models) * (60 + 24 * sites),
         margin={"l": 110},
     )
@@ -113,13 +117,12 @@ def difference_spectrum(result: DifferenceSpectrum) -> go.Figure:
                 row=models.index(model) + 1,
                 col=components.index(component) + 1,
             )
-    legend_once(made)
     accuracy_axis(made)
     made.update_xaxes(title="directions", row=len(models))
     made.update_yaxes(title=f"explained ({count_label(frame)})", col=1)
     made.update_layout(height=150 + 230 * len(models))
-    for annotation in made.layout.annotations:
-        annotation.font.size = 12
+    made.update_annotations(font_size=12)
+    legend_below(made)
     return made
 
 
@@ -139,7 +142,7 @@ def logit_lens(result: LogitLens) -> go.Figure:
     made.set_subplots(
         1, 3, horizontal_spacing=0.09,
         subplot_titles=[
-            "likeliest token is right", "probability of the right answer", "distance from the base",
+            "likeliest token is right", "probability of the right answer", "KL from the base, nats",
         ],
     )  # fmt: skip
     panels = (
@@ -147,31 +150,29 @@ def logit_lens(result: LogitLens) -> go.Figure:
         ("probability", "probability_low", "probability_high"),
         ("kl_from_base", "kl_from_base_low", "kl_from_base_high"),
     )
-    for place, (model, rows) in enumerate(frame.groupby("model", sort=False)):
+    inks = model_colours(frame["model"])
+    for model, rows in frame.groupby("model", sort=False):
         for column, (value, low, high) in enumerate(panels, 1):
             shown = rows.dropna(subset=[value])
             if not len(shown):
                 continue
             line_with_band(
                 made, shown["block"], shown[value], shown[low], shown[high], name=str(model),
-                line_colour=colour(str(model), place), hover="block ", row=1, col=column,
+                line_colour=inks[str(model)], hover="block ", row=1, col=column,
             )  # fmt: skip
             if value == "kl_from_base":
                 made.data[-1].hovertemplate = (
                     f"<b>{model}</b><br>block %{{x}}<br>%{{y:.3g}} nats [%{{customdata[0]:.3g}}, "
                     "%{customdata[1]:.3g}]<extra></extra>"
                 )
-    legend_once(made)
     for column in (1, 2):
         accuracy_axis(made, row=1, col=column)
-    made.update_yaxes(title=n, row=1, col=1)
-    made.update_yaxes(
-        title="KL(base ‖ model), nats", rangemode="tozero", showgrid=True, row=1, col=3
-    )
+    made.update_yaxes(title=f"share or probability ({n})", row=1, col=1)
+    made.update_yaxes(rangemode="tozero", showgrid=True, row=1, col=3)
     made.update_xaxes(title="after block", dtick=1)
-    made.update_layout(legend={"orientation": "h", "x": 0, "y": -0.24}, height=420)
-    for annotation in made.layout.annotations:
-        annotation.font.size = 13
+    made.update_annotations(font_size=12)
+    made.update_layout(height=340)
+    legend_below(made)
     return made
 
 
@@ -179,6 +180,7 @@ def output_diff(result: OutputDiff) -> go.Figure:
     """What moved in the answers, a panel per measure, a dot with its interval per model."""
     frame = result.frame
     models = list(dict.fromkeys(frame["model"]))
+    inks = model_colours(models, first=1)
     made = figure("", "", "")
     made.set_subplots(
         1, len(_MEASURES), shared_yaxes=True, horizontal_spacing=0.03,
@@ -186,14 +188,14 @@ def output_diff(result: OutputDiff) -> go.Figure:
     )  # fmt: skip
     for column, (measure, (title, form)) in enumerate(_MEASURES.items(), 1):
         rows = frame[frame["measure"] == measure].set_index("model").loc[models]
-        colours = [colour(model, place + 1) for place, model in enumerate(models)]
-        for model, row, shade in zip(models, rows.itertuples(), colours, strict=True):
+        for model in models:
+            row = rows.loc[model]
             made.add_scatter(
                 x=[row.value],
                 y=[model],
                 mode="markers",
-                marker={"color": shade, "size": 9},
-                error_x=_error(row, shade),
+                marker={"color": inks[model], "symbol": marker(inks[model]), "size": 9},
+                error_x=error_bars(rows.loc[[model]], "value", "ci_low", "ci_high"),
                 name=model,
                 showlegend=False,
                 customdata=[[row.ci_low, row.ci_high, row.n]],
@@ -207,9 +209,9 @@ def output_diff(result: OutputDiff) -> go.Figure:
                 made.add_vline(
                     x=value, line={"color": GREY, "dash": "dot", "width": 1.5}, row=1, col=column
                 )
-                made.add_annotation(
-                    text="base", x=value, y=0, yref="y domain", yshift=8, xanchor="right",
-                    xshift=-3, showarrow=False, font={"color": GREY, "size": 11}, row=1, col=column,
+                note(
+                    made, "base", x=value, y=0, yref="y domain", yshift=8, xanchor="right", xshift=-3,
+                    row=1, col=column,
                 )  # fmt: skip
         if form == ".0%":
             made.update_xaxes(
@@ -219,18 +221,6 @@ def output_diff(result: OutputDiff) -> go.Figure:
             made.update_xaxes(rangemode="tozero", nticks=4, col=column)
     made.update_xaxes(showgrid=True)
     made.update_yaxes(autorange="reversed", title=count_label(frame), col=1)
-    for annotation in made.layout.annotations:
-        annotation.font.size = 12
+    made.update_annotations(font_size=12)
     made.update_layout(height=150 + 45 * len(models), margin={"t": 70, "l": 110})
     return made
-
-
-def _error(row: Any, shade: str) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [row.ci_high - row.value],
-        "arrayminus": [row.value - row.ci_low],
-        "color": translucent(shade, 0.7),
-        "width": 4,
-    }

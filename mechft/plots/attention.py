@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mechft.plots.style import colour, count_label, figure, legend_once, token_ticks
+from mechft.plots.colours import marker, model_colours
+from mechft.plots.grids import diff_panels
+from mechft.plots.style import PAGE, count_label, error_bars, figure, legend_below, token_ticks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,49 +19,12 @@ _INFERNO = ("#000004", "#57106e", "#bc3754", "#f98e09", "#fcffa4")  # at 0, ¼, 
 
 def attention_diff(result: AttentionDiff) -> go.Figure:
     """Jensen–Shannon divergence of every head's pattern from the base's, a panel per model."""
-    import plotly.graph_objects as go
-
     frame = result.frame
-    models = list(dict.fromkeys(frame["model"]))
-    made = figure("", "", "")
-    made.set_subplots(
-        1, len(models), shared_yaxes=True, subplot_titles=models, horizontal_spacing=0.06
-    )
-    for column, model in enumerate(models, 1):
-        here = frame[frame["model"] == model]
-        grid, low, high = (
-            here.pivot(index="block", columns="head", values=v) for v in ("js", "ci_low", "ci_high")
-        )
-        made.add_trace(
-            go.Heatmap(
-                z=grid.values,
-                x=[str(h) for h in grid.columns],
-                y=[f"block {b}" for b in grid.index],
-                coloraxis="coloraxis",
-                customdata=[
-                    list(zip(*pair, strict=True))
-                    for pair in zip(low.values, high.values, strict=True)
-                ],
-                texttemplate="%{z:.2f}",
-                textfont={"size": 10},
-                hovertemplate=f"<b>{model}</b><br>%{{y}}, head %{{x}}<br>%{{z:.3f}} bits "
-                "[%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
-            ),
-            row=1,
-            col=column,
-        )
-    made.update_xaxes(title="head")
-    made.update_layout(
-        coloraxis={
-            "colorscale": "Cividis",
-            "cmin": 0,
-            "colorbar": {
-                "title": {"text": f"JS divergence<br>from base, bits<br>({count_label(frame)})"}
-            },
-        },
-        height=120 + 70 * frame["block"].nunique(),
-    )
-    return made
+    return diff_panels(
+        frame, "js", f"JS divergence<br>from base, bits<br>({count_label(frame)})", columns="head",
+        x="head", form=".2f", told=["ci_low", "ci_high"],
+        hover="%{y}, head %{x}<br>%{z:.3f} bits [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
+    )  # fmt: skip
 
 
 def attention_mass(result: AttentionMass) -> go.Figure:
@@ -71,9 +36,9 @@ def attention_mass(result: AttentionMass) -> go.Figure:
     made.set_subplots(
         1, max(1, len(groups)), shared_yaxes=True, subplot_titles=groups, horizontal_spacing=0.03
     )
+    inks = model_colours(models)
     for (group, model), rows in frame.groupby(["group", "model"], sort=False):
-        place = models.index(model)
-        shade = colour(str(model), place)
+        place, ink = models.index(model), inks[str(model)]
         apart = 0.5 * ((place + 0.5) / len(models) - 0.5)  # models of a head below each other
         named = [f"{b}.{h}" for b, h in zip(rows["block"], rows["head"], strict=True)]
         made.add_scatter(
@@ -82,15 +47,8 @@ def attention_mass(result: AttentionMass) -> go.Figure:
             name=str(model),
             legendgroup=str(model),
             mode="markers",
-            marker={"color": shade, "size": 7},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "color": shade,
-                "width": 3,
-                "array": rows["ci_high"] - rows["mass"],
-                "arrayminus": rows["mass"] - rows["ci_low"],
-            },
+            marker={"color": ink, "symbol": marker(ink), "size": 7},
+            error_x=error_bars(rows, "mass", "ci_low", "ci_high"),
             text=named,
             customdata=rows[["ci_low", "ci_high", "change", "change_low", "change_high"]].values,
             hovertemplate=f"<b>{model}</b>, head %{{text}} on {group}<br>%{{x:.1%}} "
@@ -99,7 +57,6 @@ def attention_mass(result: AttentionMass) -> go.Figure:
             row=1,
             col=groups.index(group) + 1,
         )
-    legend_once(made)
     made.update_xaxes(
         title="share of attention",
         tickformat=".0%",
@@ -114,10 +71,8 @@ def attention_mass(result: AttentionMass) -> go.Figure:
         showgrid=True,
     )
     made.update_yaxes(title=f"block.head ({count_label(frame)})" if heads else "", col=1)
-    inside = len(heads) * max(22, 10 * len(models))
-    made.update_layout(
-        height=190 + inside, legend={"orientation": "h", "x": 0, "y": -80 / (80 + inside)}
-    )
+    made.update_layout(height=116 + len(heads) * max(22, 10 * len(models)))
+    legend_below(made)
     return made
 
 
@@ -132,8 +87,9 @@ def attention_maps(result: AttentionMaps) -> go.Figure:
     models = list(dict.fromkeys(model for model, _, _ in result.patterns))
     heads = list(dict.fromkeys((block, head) for _, block, head in result.patterns))
     made = figure("", "", "")
-    inside = 9 * min(len(result.labels), 60)  # labels of a panel need this many pixels
-    height = max(430, inside + 80) * len(heads)
+    square = min(330, (PAGE - 200) // len(models))  # pixels across a panel
+    inside = max(9 * min(len(result.labels), 60), square)  # nine for each label
+    height = (inside + 80) * len(heads)
     made.set_subplots(
         len(heads), len(models), horizontal_spacing=0.08, vertical_spacing=62 / max(height, 140),
         subplot_titles=[f"{m}, block {b} head {h}" for b, h in heads for m in models],
@@ -171,6 +127,5 @@ def attention_maps(result: AttentionMaps) -> go.Figure:
         height=height + 60,
         margin={"l": 70, "b": 70},
     )
-    for annotation in made.layout.annotations:
-        annotation.font.size = 12
+    made.update_annotations(font_size=12)
     return made

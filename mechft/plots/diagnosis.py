@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from mechft.plots.style import GREY, PALETTE, figure
+from mechft.plots.colours import BAD, GOOD, GREY
+from mechft.plots.style import figure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mechft.analysis.diagnosis import Diagnosis
 
+_LINE = 48  # letters that fit beside the bars
 _SIDE = {"wrapped": 1, "damaged": -1, "no vote": 0}
-_COLOUR = {"wrapped": PALETTE[0], "damaged": PALETTE[1], "no vote": GREY}
+_COLOUR = {"wrapped": GOOD, "damaged": BAD, "no vote": GREY}
 
 
 def diagnosis(result: Diagnosis) -> go.Figure:
     """Each tool's vote as a bar of its weight, damaged left, wrapped right; what it goes by beside it."""
-    made = figure(f"{result.verdict}: {result.reason}", "weight of the vote", "", height=360)
+    made = figure(f"{result.verdict}: {result.reason}", "weight of the vote", "")
     frame = result.frame
     made.add_bar(
         x=[_SIDE[row.finding] * row.weight for row in frame.itertuples()],
@@ -36,7 +39,7 @@ def diagnosis(result: Diagnosis) -> go.Figure:
             number += f" [{row.low:.2f}, {row.high:.2f}]"
         made.add_annotation(
             x=1.2, y=row.tool, xanchor="left", showarrow=False, align="left", font={"size": 11},
-            text=f"{row.finding}: {row.meaning}<br>{number}",
+            text="<br>".join([*wrap(f"{row.finding}: {row.meaning}", _LINE), number]),
         )  # fmt: skip
     made.add_vline(x=0, line={"color": GREY, "width": 1})
     made.update_xaxes(
@@ -44,4 +47,5 @@ def diagnosis(result: Diagnosis) -> go.Figure:
         ticktext=["damaged 1", "½", "0", "½", "wrapped 1"],
     )  # fmt: skip
     made.update_yaxes(autorange="reversed")
+    made.update_layout(height=112 + 58 * len(frame))
     return made

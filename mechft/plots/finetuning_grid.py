@@ -6,15 +6,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechft.analysis.finetuning_grid import FinetuningGrid
-from mechft.plots.style import (
-    PALETTE,
-    TASK_NAMES,
-    accuracy_axis,
-    error_bars,
-    figure,
-    legend_once,
-    translucent,
-)
+from mechft.plots.colours import marker, question_colours, translucent
+from mechft.plots.style import accuracy_axis, error_bars, figure, legend_below, task_name
 
 
 def finetuning_grid(result: FinetuningGrid) -> go.Figure:
@@ -32,12 +25,9 @@ def finetuning_grid(result: FinetuningGrid) -> go.Figure:
     steps = int(frame["steps"].iloc[0])
     style = figure(f"After fine-tuning for {steps:,} steps, by learning rate", "", "accuracy")
     made.update_layout(style.layout)
-    made.update_layout(
-        legend={"orientation": "h", "x": 0, "y": -0.22}, margin={"t": 84}, height=430
-    )
-    for place, question in enumerate(dict.fromkeys(frame["question"])):
-        ink = PALETTE[place % len(PALETTE)]
-        name = TASK_NAMES.get(str(question), str(question))
+    made.update_layout(margin={"t": 84}, height=380)
+    for question, ink in question_colours(frame["question"]).items():
+        name = task_name(question)
         for col, rate in enumerate(rates, 1):
             rows = frame[(frame["rate"] == rate) & (frame["question"] == question)]
             made.add_scatter(
@@ -48,7 +38,7 @@ def finetuning_grid(result: FinetuningGrid) -> go.Figure:
                 name=name,
                 legendgroup=name,
                 line={"color": ink, "width": 2},
-                marker={"size": 6},
+                marker={"size": 7, "symbol": marker(ink)},
                 customdata=rows[["paper"]],
                 hovertemplate=f"<b>{name}</b><br>C_Tr = %{{x}}<br>%{{y:.1%}}<br>paper "
                 "%{customdata[0]:.1%}<extra></extra>",
@@ -70,5 +60,5 @@ def finetuning_grid(result: FinetuningGrid) -> go.Figure:
             made.update_xaxes(title_text="C_Tr", range=[-0.05, 1.05], row=1, col=col)
     accuracy_axis(made)
     made.update_yaxes(title_text="accuracy", row=1, col=1)
-    legend_once(made)
+    legend_below(made)
     return made

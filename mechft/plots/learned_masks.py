@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mechft.plots.colours import INKS, question_colours
 from mechft.plots.pruning import PLURALS
-from mechft.plots.style import PALETTE, TASK_NAMES, accuracy_axis, count_label, figure
+from mechft.plots.style import (
+    accuracy_axis,
+    count_label,
+    error_bars,
+    figure,
+    legend_below,
+    task_name,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,7 +24,6 @@ if TYPE_CHECKING:
 def learned_mask(result: LearnedMask) -> go.Figure:
     """Accuracy with each mask in place, a bar a task; beside it how the gates were trained."""
     frame, trace = result.frame, result.trace
-    tasks = list(dict.fromkeys(frame["task"]))
     unit = PLURALS.get(frame["unit"].iloc[0], "units")
     done = "grafted" if frame["mode"].iloc[0] == "graft" else "removed"
     made = figure("", "", "", barmode="group", bargap=0.25)
@@ -33,35 +40,31 @@ def learned_mask(result: LearnedMask) -> go.Figure:
             "training of the gates",
         ],
     )
-    for place, task in enumerate(tasks):
+    for task, ink in question_colours(frame["task"]).items():
         rows = frame[frame["task"] == task]
-        name = TASK_NAMES.get(str(task), str(task))
+        name = task_name(task)
         made.add_bar(
             x=[
                 mask if mask == "none" else f"{mask}<br>K = {k}"
                 for mask, k in zip(rows["mask"], rows["k"], strict=True)
             ],
-            y=rows["accuracy"], name=name, marker_color=PALETTE[place % len(PALETTE)],
-            error_y={
-                "array": rows["ci_high"] - rows["accuracy"],
-                "arrayminus": rows["accuracy"] - rows["ci_low"],
-                "thickness": 1.5, "width": 4, "color": "#333333",
-            },
+            y=rows["accuracy"], name=name, legendgroup=name, marker_color=ink,
+            error_y=error_bars(rows, "accuracy", "ci_low", "ci_high") | {"color": "#333333"},
             customdata=rows[["ci_low", "ci_high", "interval"]],
             hovertemplate=f"<b>{name}</b>, %{{x}}<br>%{{y:.1%}} [%{{customdata[0]:.1%}}, "
             "%{customdata[1]:.1%}] (%{customdata[2]})<extra></extra>",
             row=1, col=1,
         )  # fmt: skip
     steps = list(range(1, len(trace) + 1))  # prices one after the other
-    for name, column, line_colour, row in (
-        ("loss on rows to revive", "loss_revive", PALETTE[2], 1),
-        ("loss on rows to keep", "loss_keep", PALETTE[4], 1),
-        (f"{unit} {done}, expected", "expected_removed", PALETTE[3], 2),
+    for name, column, line_colour, dash, row in (
+        ("loss on rows to revive", "loss_revive", INKS[3], "solid", 1),
+        ("loss on rows to keep", "loss_keep", INKS[4], "dash", 1),
+        (f"{unit} {done}, expected", "expected_removed", INKS[6], "solid", 2),
     ):
         if trace[column].notna().any():
             made.add_scatter(
-                x=steps, y=trace[column], name=name, mode="lines",
-                line={"color": line_colour, "width": 2},
+                x=steps, y=trace[column], name=name, legendgroup=name, mode="lines",
+                line={"color": line_colour, "width": 2, "dash": dash},
                 customdata=trace[["l0", "step"]],
                 hovertemplate=f"{name}: %{{y:.3g}}<br>step %{{customdata[1]}} at l0 = %{{customdata[0]}}"
                 "<extra></extra>",
@@ -72,9 +75,5 @@ def learned_mask(result: LearnedMask) -> go.Figure:
     made.update_xaxes(title="step", row=2, col=2)
     made.update_yaxes(title="loss (nats)", rangemode="tozero", row=1, col=2)
     made.update_yaxes(title=f"{unit} {done}", rangemode="tozero", row=2, col=2)
-    made.update_layout(
-        legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
-        height=480,
-        margin={"b": 110},
-    )
+    legend_below(made)
     return made

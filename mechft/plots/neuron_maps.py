@@ -69,6 +69,5 @@ def neuron_maps(result: NeuronMaps) -> go.Figure:
         height=min(900, max(330, 150 + _INSIDE * len(rows))),
         margin={"l": 70, "b": 70},
     )
-    for annotation in made.layout.annotations:
-        annotation.font.size = 12
+    made.update_annotations(font_size=12)
     return made

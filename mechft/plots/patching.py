@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mechft.plots.colours import GREY, INKS, marker
 from mechft.plots.style import (
-    GREY,
-    PALETTE,
-    TASK_NAMES,
     count_label,
     error_bars,
     figure,
-    legend_once,
+    legend_below,
+    note,
+    panel_titles,
+    task_name,
 )
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from mechft.analysis.patching import Patching
 
 _INTO = {
-    "base→finetuned": "base's activation<br>into the fine-tuned model",
-    "finetuned→base": "fine-tuned activation<br>into the base",
+    "base→finetuned": "base's activation<br>in the fine-tuned model",
+    "finetuned→base": "fine-tuned activation<br>in the base",
 }
 
 
@@ -44,21 +45,23 @@ def patching(result: Patching) -> go.Figure:
         1, len(panels), shared_yaxes=True, subplot_titles=_titles(frame, panels),
         horizontal_spacing=0.05,
     )  # fmt: skip
+    panel_titles(made, len(panels))
     for column, (task, direction) in enumerate(panels, 1):
         here = frame[(frame["task"] == task) & (frame["direction"] == direction)]
         if here["recovered"].isna().all():
-            made.add_annotation(
-                text="the models score alike here:<br>no gap to recover", showarrow=False, x=0.5,
-                y=len(sites) / 2, font={"color": GREY}, row=1, col=column,
+            note(
+                made, "the models score alike here:<br>no gap to recover", x=0.5, y=len(sites) / 2,
+                row=1, col=column,
             )  # fmt: skip
         for component, rows in here.groupby("component", sort=False):
+            ink = INKS[components.index(component) % len(INKS)]
             made.add_scatter(
                 x=rows["recovered"],
                 y=rows["site"],
                 mode="markers",
                 name=str(component),
                 legendgroup=str(component),
-                marker={"color": PALETTE[components.index(component) % len(PALETTE)], "size": 8},
+                marker={"color": ink, "symbol": marker(ink), "size": 8},
                 error_x=error_bars(rows, "recovered", "recovered_low", "recovered_high"),
                 customdata=rows[["value", "receiver", "donor", "recovered_low", "recovered_high"]],
                 hovertemplate="<b>%{y}</b><br>recovered %{x:.1%} "
@@ -72,18 +75,18 @@ def patching(result: Patching) -> go.Figure:
             made.add_vline(
                 x=line, line={"color": GREY, "dash": "dot", "width": 1.5}, row=1, col=column
             )
-    legend_once(made)
-    made.update_xaxes(tickformat=".0%")
-    made.update_xaxes(title=f"share of the gap recovered ({count_label(frame)})", col=1)
+    made.update_xaxes(title="gap recovered", tickformat=".0%")
+    made.update_yaxes(title=f"activation put in ({count_label(frame)})", col=1)
     made.update_yaxes(categoryorder="array", categoryarray=sites[::-1])
     made.update_layout(height=max(360, 150 + 22 * len(sites)), margin={"t": 80, "l": 110})
+    legend_below(made)
     return made
 
 
 def _titles(frame: pd.DataFrame, panels: list[tuple[str, str]]) -> list[str]:
     several = frame["task"].nunique() > 1
     return [
-        f"{TASK_NAMES.get(task, task) + '<br>' if several else ''}{_INTO[direction]}"
+        f"{task_name(task) + '<br>' if several else ''}{_INTO[direction]}"
         for task, direction in panels
     ]
 
@@ -97,7 +100,7 @@ def _over_positions(frame: pd.DataFrame) -> go.Figure:
     made.set_subplots(
         len(panels), 1, shared_xaxes=True, vertical_spacing=0.28 / len(panels),
         subplot_titles=[
-            f"{TASK_NAMES.get(task, task)}: {_INTO[direction].replace('<br>', ' ')}"
+            f"{task_name(task)}: {_INTO[direction].replace('<br>', ' ')}"
             for task, direction in panels
         ],
     )  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mechft.plots.style import GREY, PALETTE, count_label, figure, legend_once
+from mechft.plots.colours import BAD, GOOD, GREY
+from mechft.plots.style import count_label, figure, legend_below
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -44,12 +45,12 @@ def predicted_answers(result: PredictedAnswers) -> go.Figure:
         n = rows["n"].max()
         hover = f"<b>{model}</b>, {removal}<br>answer %{{x}}: %{{y:.1%}} of rows<extra>"
         right, given = rows["right"].fillna(0), rows["predicted"].fillna(0)
-        for name, count, bar_colour in (
-            ("answered so, right", right, PALETTE[0]),
-            ("answered so, wrong", given - right, PALETTE[1]),
+        for name, count, fill in (
+            ("answered so, right", right, {"color": GOOD}),
+            ("answered so, wrong", given - right, {"color": BAD, "pattern": {"shape": "/"}}),
         ):
             made.add_bar(
-                x=x, y=count / n, name=name, legendgroup=name, marker_color=bar_colour,
+                x=x, y=count / n, name=name, legendgroup=name, marker=fill,
                 hovertemplate=f"{hover}{name}</extra>", **where,
             )  # fmt: skip
         made.add_scatter(
@@ -66,15 +67,11 @@ def predicted_answers(result: PredictedAnswers) -> go.Figure:
             mode="lines", line={"color": GREY, "shape": "hvh", "width": 2},
             hovertemplate=f"{hover}right answers</extra>", **where,
         )  # fmt: skip
-    legend_once(made)
-    made.update_annotations(font={"size": 13})
+    made.update_annotations(font={"size": 12})
     made.update_xaxes(type="category", categoryorder="array", nticks=25)
     made.update_xaxes(title="answer", row=len(removals))
     made.update_yaxes(tickformat=".0%", rangemode="tozero", showgrid=True)
     made.update_yaxes(title=f"rows ({count_label(frame)})", col=1)
-    made.update_layout(
-        height=120 + 210 * len(removals),
-        legend={"orientation": "h", "x": 0, "y": -70 / (210 * len(removals)), "yanchor": "top"},
-        margin={"b": 96},
-    )
+    made.update_layout(height=110 + 210 * len(removals))
+    legend_below(made)
     return made

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mechft.plots.colours import GREY, INKS, PALETTE, model_colours
 from mechft.plots.style import (
-    GREY,
-    PALETTE,
-    TASK_NAMES,
     accuracy_axis,
-    colour,
     count_label,
     figure,
-    legend_once,
+    legend_below,
     line_with_band,
+    note,
     reference_line,
+    task_name,
 )
 
 if TYPE_CHECKING:
@@ -64,12 +63,12 @@ def description_length(result: DescriptionLength) -> go.Figure:
         for y, text, shift in ((labels, "label frequencies", -9), (1.0, "uniform code", 9)):
             reference_line(made, y, row=1, col=column)
             _note(made, text, y, here, shift, row=1, col=column)
-    legend_once(made)
     made.update_xaxes(title="block", dtick=1)
     accuracy_axis(made)
     highest = max(1.1, 1.05 * float(frame["ci_high"].max()))
     made.update_yaxes(range=[0, highest])
     made.update_yaxes(title=f"code length / uniform code ({count_label(frame)})", col=1)
+    legend_below(made)
     return made
 
 
@@ -78,6 +77,7 @@ def probe_transfer(result: ProbeTransfer) -> go.Figure:
     frame = result.frame.drop_duplicates(["fitted_on", "applied_to", "readout", "hook", "target"])
     base = str(frame["fitted_on"].iloc[0])
     others = [m for m in dict.fromkeys(frame["applied_to"]) if m != base]
+    inks = model_colours([base, *others])
     targets = list(dict.fromkeys(frame["target"]))
     panels = [(target, other) for target in targets for other in others]
     made = figure("", "block", "", height=420)
@@ -100,7 +100,7 @@ def probe_transfer(result: ProbeTransfer) -> go.Figure:
             name = f"{applied}, probe of {'its own' if own else fitted}{suffix}"
             _line(
                 made, rows, ("accuracy", "ci_low", "ci_high"), name,
-                colour(str(applied), 0 if applied == base else 1 + others.index(other)),
+                inks[str(applied)],
                 "solid" if own else "dot" if readout == "recentred" else "dash", row=1, col=column,
             )  # fmt: skip
         majority = float(here["majority"].mean())
@@ -116,16 +116,17 @@ def erasure(result: Erasure) -> go.Figure:
     panels = list(dict.fromkeys(zip(frame["measure"], frame["task"], frame["metric"], strict=True)))
     made = figure("", "", "", height=140 + 250 * len(models))
     titles = [
-        f"{measure} for {task}" if measure != "behaviour" else TASK_NAMES.get(task, task)
+        f"{measure} for {task}" if measure != "behaviour" else task_name(task)
         for measure, task, _ in panels
     ]
     made.set_subplots(
         len(models), len(panels), subplot_titles=titles * len(models),
+        shared_yaxes=all(metric == "accuracy" for *_, metric in panels),
         vertical_spacing=0.28 / len(models), horizontal_spacing=0.05,
     )  # fmt: skip
     looks = {
-        "target": (f"{frame['target'].iloc[0]} erased", PALETTE[1], "solid"),
-        "control": ("random labels erased", PALETTE[5], "dash"),
+        "target": (f"{frame['target'].iloc[0]} erased", INKS[2], "solid"),
+        "control": ("random labels erased", INKS[3], "dash"),
     }
     for row, model in enumerate(models, 1):
         for column, (measure, task, metric) in enumerate(panels, 1):
@@ -149,10 +150,10 @@ def erasure(result: Erasure) -> go.Figure:
                 accuracy_axis(made, **where)
         first_metric = f"{model}<br>accuracy" if panels[0][2] == "accuracy" else str(model)
         made.update_yaxes(title=f"{first_metric} ({count_label(frame)})", row=row, col=1)
-    legend_once(made)
     made.update_xaxes(dtick=1)
     made.update_xaxes(title="block erased at", row=len(models))
     made.update_annotations(font_size=12)
+    legend_below(made)
     return made
 
 
@@ -164,19 +165,19 @@ def _sites(frame: pd.DataFrame) -> pd.Series[str]:
 
 def _lines(made: go.Figure, frame: pd.DataFrame, columns: tuple[str, ...], **where: Any) -> None:
     """A line for each model, control and component, the model's colour throughout."""
-    models = list(dict.fromkeys(frame["model"]))
+    inks, models = model_colours(frame["model"]), list(dict.fromkeys(frame["model"]))
     frame = frame.assign(site=_sites(frame))
     several = frame["site"].nunique() > 1
     for (model, control, component), rows in frame.groupby(
         ["model", "control", "site"], sort=False
     ):
         suffix, dash = _CONTROLS.get(str(control), ("", "solid"))
-        place = models.index(model)
-        name, shade = f"{model}{suffix}", colour(str(model), place)
+        name, shade = f"{model}{suffix}", inks[str(model)]
         if several:
             parts = list(dict.fromkeys(frame["site"]))
             name = f"{model}, {component}{suffix}"
-            shade = colour("", place * len(parts) + parts.index(component))
+            place = models.index(model) * len(parts) + parts.index(component)
+            shade = PALETTE[place % len(PALETTE)]
         _line(made, rows, columns, name, shade, dash, **where)
 
 
@@ -200,16 +201,13 @@ def _note(
     made: go.Figure, text: str, y: float, frame: pd.DataFrame, shift: int = 9, **where: Any
 ) -> None:
     """A word above a reference line, or with a negative shift below it, at its left end."""
-    made.add_annotation(
-        text=text, x=float(frame["block"].min()), y=y, yshift=shift, showarrow=False,
-        xanchor="left", font={"color": GREY, "size": 11}, **where,
-    )  # fmt: skip
+    note(made, text, x=float(frame["block"].min()), y=y, yshift=shift, xanchor="left", **where)
 
 
 def _by_block(made: go.Figure, frame: pd.DataFrame) -> go.Figure:
     """Panels of held-out accuracy over blocks, once everything is drawn."""
-    legend_once(made)
     accuracy_axis(made)
     made.update_xaxes(title="block", dtick=1)
     made.update_yaxes(title=f"held-out probe accuracy ({count_label(frame)})", col=1)
+    legend_below(made)
     return made

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from mechft.plots.colours import question_colours
+from mechft.plots.flow import Flow
+from mechft.plots.grids import colour_scale, numbers, stacked
 from mechft.plots.style import (
-    PALETTE,
-    TASK_NAMES,
     accuracy_axis,
     count_label,
-    figure,
-    legend_once,
+    kept_apart,
+    legend_below,
     line_with_band,
+    task_name,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ _ORDER = {
         ("attn.W_Q", "attn.W_K", "attn.W_V", "attn.W_O", "mlp.W_in", "mlp.W_gate", "mlp.W_out")
     )
 }
-_COLUMNS = 4  # panels side by side: more leave no room for titles and ticks
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 
 
@@ -45,11 +46,11 @@ def prune_curve(result: PruneCurve) -> go.Figure:
     """
     frame = result.frame
     models = list(dict.fromkeys(frame["model"]))
-    tasks = list(dict.fromkeys(frame["task"]))
+    inks = question_colours(frame["task"])
     scores = [score for score in dict.fromkeys(frame["score"]) if score != "random"]
     done = "grafted" if frame["mode"].iloc[0] == "graft" else "removed"
     random_name = "random removal" if done == "removed" else "random grafting"
-    panels = _Panels(len(models), height=288, between=70)
+    panels = Flow(len(models), height=288, between=70)
     made = panels.figure(models)
     for place, model in enumerate(models):
         here = frame[frame["model"] == model]
@@ -61,13 +62,15 @@ def prune_curve(result: PruneCurve) -> go.Figure:
                 rows["accuracy"],
                 rows["ci_low"],
                 rows["ci_high"],
-                name=f"{TASK_NAMES.get(str(task), task)}{', ' if what else ''}{what}",
-                line_colour=PALETTE[tasks.index(task) % len(PALETTE)],
+                name=f"{task_name(task)}{', ' if what else ''}{what}",
+                line_colour=inks[task],
                 dash="dot" if score == "random" else _DASHES[scores.index(score) % len(_DASHES)],
                 hover=f"{model}, {score}, K = ",
                 **panels.cell(place),
             )
-    legend_once(made)
+        for task in dict.fromkeys(here["task"]):
+            if (share := result.commonest.get((model, task))) is not None:
+                _commonest(made, share, task_name(task), inks[task], panels.cell(place))
     accuracy_axis(made)
     counts = sorted(set(frame["k"]))
     units = PLURALS.get(frame["unit"].iloc[0], "units")
@@ -75,13 +78,25 @@ def prune_curve(result: PruneCurve) -> go.Figure:
     for place in panels.lowest():
         made.update_xaxes(title=f"{units} {done} (K)", **panels.cell(place))
     made.update_yaxes(title=f"accuracy ({count_label(frame)})", col=1)
-    lines = 1 + (len(scores) + 1) * len(tasks) // 3
-    made.update_layout(
-        legend={"orientation": "h", "x": 0, "y": -63 / panels.inside, "yanchor": "top"},
-        height=132 + panels.inside + 22 * lines,
-        margin={"b": 76 + 22 * lines},
-    )
+    made.update_layout(height=132 + panels.inside, margin={"b": 60})
+    legend_below(made)
     return made
+
+
+def _commonest(made: go.Figure, share: float, task: str, ink: str, cell: Mapping[str, int]) -> None:
+    """A thin line at what one answer to everything would score, named where the pointer is."""
+    made.add_hline(y=share, line={"width": 1, "dash": "dot", "color": ink}, opacity=0.6, **cell)
+    made.add_scatter(
+        x=[0],
+        y=[share],
+        mode="markers",
+        marker={"symbol": "line-ew", "size": 14, "line": {"width": 2, "color": ink}},
+        hovertemplate=f"{task}: always the commonest answer, %{{y:.1%}}<extra></extra>",
+        name="always the commonest answer",
+        legendgroup="commonest",
+        showlegend=not any(trace.legendgroup == "commonest" for trace in made.data),
+        **cell,
+    )
 
 
 def unit_places(result: UnitPlaces) -> go.Figure:
@@ -91,7 +106,7 @@ def unit_places(result: UnitPlaces) -> go.Figure:
     """
     frame = result.frame
     models = list(dict.fromkeys(frame["model"]))
-    panels = _Panels(len(models), height=48 * frame["block"].nunique() + 48, between=100)
+    panels = Flow(len(models), height=48 * frame["block"].nunique() + 48, between=100)
     made = panels.figure(
         [
             f"{model}<br>{int(frame.loc[frame['model'] == model, 'units'].sum()):,} of "
@@ -103,101 +118,32 @@ def unit_places(result: UnitPlaces) -> go.Figure:
     for place, model in enumerate(models):
         here = frame[frame["model"] == model]
         order = sorted(dict.fromkeys(here["matrix"]), key=lambda name: _ORDER.get(name, 0))
-        units, total, share = (
-            here.pivot(index="block", columns="matrix", values=value)[order]
-            for value in ("units", "total", "share")
-        )
+        units = here.pivot(index="block", columns="matrix", values="units")[order]
         made.add_heatmap(
             z=units.values,
             x=[name.removeprefix("attn.").removeprefix("mlp.") for name in order],
             y=[f"block {block}" for block in units.index],
             coloraxis="coloraxis",
-            customdata=[
-                [list(pair) for pair in zip(*both, strict=True)]
-                for both in zip(total.values, share.values, strict=True)
-            ],
-            texttemplate="%{z}",
+            customdata=stacked(here, "block", "matrix", ("total", "share"), units),
+            texttemplate=numbers("d", len(order) * panels.columns, here["units"]),
             hovertemplate=f"<b>{model}</b>, %{{y}}, %{{x}}<br>%{{z}} of %{{customdata[0]:,}} units "
             "(%{customdata[1]:.2%})<extra></extra>",
             **panels.cell(place),
         )
     made.update_yaxes(autorange="reversed")
-    made.update_layout(
-        coloraxis={
-            "colorscale": "Cividis",
-            "cmin": 0,
-            "colorbar": {
-                "title": "units",
-                "tickformat": "d",
-                "nticks": min(6, int(frame["units"].max()) + 1),  # whole numbers only
-                "lenmode": "pixels",
-                "len": panels.height + 30,
-                "y": 1,
-                "yanchor": "top",
-            },
-        },
-        height=132 + panels.inside,
-        margin={"l": 76, "t": 72, "b": 60},
+    colour_scale(made, "units", float(frame["units"].max()))
+    made.update_coloraxes(
+        colorbar={
+            "tickformat": "d",
+            "nticks": min(6, int(frame["units"].max()) + 1),  # whole numbers only
+            "lenmode": "pixels",
+            "len": panels.height + 30,
+            "y": 1,
+            "yanchor": "top",
+        }
     )
+    made.update_layout(height=132 + panels.inside, margin={"l": 76, "t": 72, "b": 60})
     return made
-
-
-@dataclass(frozen=True)
-class _Panels:
-    """Where the panels of a figure lie: in rows of at most ``_COLUMNS``.
-
-    Attributes:
-        count: Panels.
-        height: Of each, in pixels.
-        between: Pixels from one row to the next, for ticks and titles.
-    """
-
-    count: int
-    height: int
-    between: int
-
-    @property
-    def columns(self) -> int:
-        """Panels side by side."""
-        return min(self.count, _COLUMNS)
-
-    @property
-    def rows(self) -> int:
-        """Rows of panels."""
-        return -(-self.count // _COLUMNS)
-
-    @property
-    def inside(self) -> int:
-        """Height of all rows together, in pixels, without the margins."""
-        return self.rows * self.height + (self.rows - 1) * self.between
-
-    def cell(self, place: int) -> dict[str, Any]:
-        """Row and column of a panel, as plotly takes them."""
-        row, column = divmod(place, _COLUMNS)
-        return {"row": row + 1, "col": column + 1}
-
-    def lowest(self) -> range:
-        """The last panel of every column."""
-        return range(self.count - self.columns, self.count)
-
-    def figure(self, titles: list[str]) -> go.Figure:
-        """An empty figure with these panels; nothing is drawn where the last row has none."""
-        made = figure("", "", "")
-        cells = self.rows * self.columns
-        specs: list[dict[str, Any] | None] = [
-            {} if place < self.count else None for place in range(cells)
-        ]
-        made.set_subplots(
-            self.rows,
-            self.columns,
-            specs=[specs[i : i + self.columns] for i in range(0, cells, self.columns)],
-            shared_yaxes=True,
-            subplot_titles=titles,
-            horizontal_spacing=0.04,
-            vertical_spacing=self.between / self.inside,
-        )
-        made.update_annotations(font={"size": 14 if self.columns < _COLUMNS else 12})
-        return made
 
 
 def _sparse(counts: list[int], columns: int) -> list[int]:
@@ -208,8 +154,4 @@ def _sparse(counts: list[int], columns: int) -> list[int]:
     largest = max(counts)
     label = 7 * len(f"{largest:,}") + 10
     apart = largest * max(1 / 12, label * columns / 560)
-    kept: list[int] = []
-    for count in counts:
-        if not kept or count - kept[-1] >= apart:
-            kept.append(count)
-    return kept
+    return [counts[i] for i in kept_apart(counts, apart)]

@@ -240,9 +240,9 @@ def seed_line(
         name=group,
         line_colour=colour,
         dash=dash,
+        opacity=0.1,  # many overlap
         **where,
     )
-    made.data[-2].fillcolor = made.data[-2].fillcolor.replace("0.15", "0.1")  # many overlap
     made.data[-1].update(
         showlegend=False,
         text=list(texts),

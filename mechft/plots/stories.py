@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mechft.errors import unknown_name
+from mechft.plots.colours import colour
 from mechft.plots.seed_curves import Panels, chosen, key, values_of
 from mechft.plots.stories_inside import (
     cka_curves,
@@ -36,7 +37,7 @@ from mechft.plots.stories_style import (
     shares_label,
     with_models,
 )
-from mechft.plots.style import colour, spread_steps, step_axis, translucent
+from mechft.plots.style import line_with_band, spread_steps, step_axis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,48 +137,48 @@ def return_curves(
         here = at_rate(cells[cells["asked"] == labels["asked"]], labels["rate"])
         if base is not None and labels["asked"] in base.index:
             _base_band(made, base.loc[labels["asked"]], int(cells["step"].max()), where)
-        for model, points in here.groupby(MODEL, sort=False):
-            points = points.sort_values("step")
-            line(
-                made,
-                points["step"].map(spread_steps),
-                (points["share"], points["ci_low"], points["ci_high"]),
-                [f"step {step:,}" for step in points["step"]],
-                labels=model,
-                where=where,
-            )
+        _lines_over_steps(made, here, ("share", "ci_low", "ci_high"), where)
     _moments_axis(made, sorted(set(cells["step"])))
     made.update_yaxes(title_font_size=12)
     return made
 
 
-def _base_band(made: go.Figure, base: pd.Series[Any], last: int, where: Mapping[str, int]) -> None:
-    ends = [0.0, spread_steps(last)]
-    ink, group = colour("base"), "base, before any deletion"
-    made.add_scatter(
-        x=[*ends, *ends[::-1]],
-        y=[base["ci_high"]] * 2 + [base["ci_low"]] * 2,
+def _base_band(made: go.Figure, base: pd.Series[Any], last: int, where: Mapping[str, Any]) -> None:
+    """The base's share and interval, the same at every step."""
+    line_with_band(
+        made, [0.0, spread_steps(last)], [base["share"]] * 2, [base["ci_low"]] * 2,
+        [base["ci_high"]] * 2, name="base, before any deletion", line_colour=colour("base"),
+        opacity=0.12, **where,
+    )  # fmt: skip
+    made.data[-1].update(
         mode="lines",
-        fill="toself",
-        fillcolor=translucent(ink, 0.12),
-        line={"width": 0},
-        hoverinfo="skip",
         showlegend=False,
-        legendgroup=group,
-        **where,
-    )
-    made.add_scatter(
-        x=ends,
-        y=[base["share"]] * 2,
-        mode="lines",
-        line={"color": ink, "width": 1.5},
-        showlegend=False,
-        legendgroup=group,
-        name=group,
+        line={"width": 1.5},
         hovertemplate=f"<b>base</b>: {base['share']:.1%} [{base['ci_low']:.1%}, {base['ci_high']:.1%}]"
         "<extra></extra>",
-        **where,
     )
+
+
+def _lines_over_steps(
+    made: go.Figure,
+    cells: pd.DataFrame,
+    columns: tuple[str, str, str],
+    where: Mapping[str, int],
+    number: str = ".1%",
+) -> None:
+    """A line with its band for every model; ``columns``: the value and the ends of its interval."""
+    value, low, high = columns
+    for model, points in cells.groupby(MODEL, sort=False):
+        points = points.sort_values("step")
+        line(
+            made,
+            points["step"].map(spread_steps),
+            (points[value], points[low], points[high]),
+            [f"step {step:,}" for step in points["step"]],
+            labels=model,
+            where=where,
+            number=number,
+        )
 
 
 def _moments_axis(made: go.Figure, moments: Sequence[int]) -> None:
@@ -226,17 +227,7 @@ def loss_curves(frame: pd.DataFrame, stage: str, feature: str = "Twist") -> go.F
     _model_keys(made, cells)
     for labels, where in panels.each():
         here = at_rate(chosen(cells, {"texts": labels["texts"]}), labels["rate"])
-        for model, points in here.groupby(MODEL, sort=False):
-            points = points.sort_values("step")
-            line(
-                made,
-                points["step"].map(spread_steps),
-                (points["mean"], points["low"], points["high"]),
-                [f"step {step:,}" for step in points["step"]],
-                labels=model,
-                where=where,
-                number=".3f",
-            )
+        _lines_over_steps(made, here, ("mean", "low", "high"), where, number=".3f")
     step_axis(made, int(cells["step"].max()), TICKS_APART)
     own_axis(made, cells)
     return made

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mechft.plots.colours import GREY, INKS
 from mechft.plots.seed_curves import Panels, chosen, interval_label, key, over_seeds, values_of
 from mechft.plots.stories_rows import share_bars
 from mechft.plots.stories_style import (
@@ -21,13 +22,12 @@ from mechft.plots.stories_style import (
     shares_label,
     with_models,
 )
-from mechft.plots.style import GREY, count_label, error_bars
+from mechft.plots.style import count_label, error_bars, kept_apart
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-_INKS = ("#332288", "#999933")  # of no model
 DECISIONS = {"twist": "the twist's word is right", "plain": "the expected word is right"}
 
 
@@ -150,7 +150,7 @@ def pruning_curves(frame: pd.DataFrame) -> go.Figure:
     rows = rows.assign(control=rows["score"] == "random")
     cells = over_seeds(rows, ["protocol", "rate", "task", "control", "k"])
     panels = Panels("protocol", values_of(cells, "protocol"), "rate", rates_of(cells), height=150)
-    inks = dict(zip(DECISIONS, _INKS, strict=True))
+    inks = dict(zip(DECISIONS, INKS, strict=False))
     of_one = "; random neurons: mean of draws" + (
         ", lowest to highest" if cells["seeds"].max() == 1 else ""
     )
@@ -182,12 +182,9 @@ def pruning_curves(frame: pd.DataFrame) -> go.Figure:
                 group=DECISIONS.get(task, task),
             )
     counts = sorted(set(cells["k"]))
-    far = 0.09 * math.sqrt(counts[-1])
-    kept: list[int] = []
-    for count in counts:
-        if not kept or math.sqrt(count) - math.sqrt(kept[-1]) >= far:
-            kept.append(count)
-    made.update_xaxes(tickvals=[math.sqrt(k) for k in kept], ticktext=[str(k) for k in kept])
+    places = [math.sqrt(count) for count in counts]
+    kept = kept_apart(places, 0.09 * places[-1])
+    made.update_xaxes(tickvals=[places[i] for i in kept], ticktext=[str(counts[i]) for i in kept])
     return made
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mechft.plots.colours import GREY
 from mechft.plots.seed_curves import Panels, interval_label, key, over_seeds, values_of
 from mechft.plots.stories_style import (
     MODEL,
@@ -17,7 +18,7 @@ from mechft.plots.stories_style import (
     rates_of,
     with_models,
 )
-from mechft.plots.style import GREY, reference_line
+from mechft.plots.style import reference_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mechft.plots.colours import GREY, translucent
 from mechft.plots.stories_style import MODEL, model_colour, model_name
-from mechft.plots.style import GREY, error_bars, figure, legend_once, translucent
+from mechft.plots.style import error_bars, figure, legend_once
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mechft.errors import require
-from mechft.plots.style import PALETTE, colour, count_label, line_with_band
+from mechft.plots.colours import PALETTE, colour
+from mechft.plots.style import count_label, line_with_band
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,9 +190,10 @@ def line(
     group = group or model_name(model, protocol)
     line_with_band(
         made, list(x), list(y), list(low), list(high), name=group,
-        line_colour=ink or model_colour(model, protocol), dash=dash or model_dash(model), **where,
+        line_colour=ink or model_colour(model, protocol), dash=dash or model_dash(model),
+        opacity=0.1,  # many overlap
+        **where,
     )  # fmt: skip
-    made.data[-2].fillcolor = made.data[-2].fillcolor.replace("0.15", "0.1")  # many overlap
     said = model_name(*labels) + ("" if group == model_name(model, protocol) else f", {group}")
     made.data[-1].update(
         showlegend=False,

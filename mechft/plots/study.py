@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mechft.errors import require
+from mechft.plots.colours import GREY
 from mechft.plots.seed_curves import (
     Panels,
     chosen,
@@ -34,7 +35,7 @@ from mechft.plots.study_style import (
     question_colour,
     question_name,
 )
-from mechft.plots.style import GREY, reference_line, spread_steps, step_axis
+from mechft.plots.style import reference_line, spread_steps, step_axis
 
 if TYPE_CHECKING:
     import pandas as pd

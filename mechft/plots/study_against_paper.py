@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mechft.errors import require
+from mechft.plots.colours import GREY
 from mechft.plots.seed_curves import Panels, chosen, key, values_of
 from mechft.plots.study_style import RATES, SYMBOLS, question_name
-from mechft.plots.style import GREY
 
 if TYPE_CHECKING:
     import pandas as pd

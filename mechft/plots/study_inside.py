@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mechft.plots.colours import GREY, colour
 from mechft.plots.seed_curves import (
     Panels,
     chosen,
@@ -17,7 +18,7 @@ from mechft.plots.seed_curves import (
     with_rates,
 )
 from mechft.plots.study_style import CONTROLS, PRIORS, RATES, question_colour, question_name
-from mechft.plots.style import GREY, colour, error_bars, legend_once, reference_line
+from mechft.plots.style import error_bars, kept_apart, legend_once, reference_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,13 +95,8 @@ def pruning_curves(
 
 def _sparse_counts(counts: Sequence[int]) -> list[str]:
     """Labels for the ticks at counts, "" where there is no room beside the last that has one."""
-    least, last = 0.09 * math.sqrt(max(counts)), -math.inf
-    texts = []
-    for count in counts:
-        room = math.sqrt(count) - last >= least
-        texts.append(str(count) if room else "")
-        last = math.sqrt(count) if room else last
-    return texts
+    kept = kept_apart([math.sqrt(count) for count in counts], 0.09 * math.sqrt(max(counts)))
+    return [str(count) if i in kept else "" for i, count in enumerate(counts)]
 
 
 def probing_curves(frame: pd.DataFrame) -> go.Figure:

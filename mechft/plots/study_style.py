@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mechft.plots.style import PALETTE, TASK_NAMES, colour
+from mechft.plots.colours import INKS, colour
+from mechft.plots.style import TASK_NAMES
 
 # Parts of matplotlib's plasma and viridis: brightness rises evenly, and no end is lost on white.
 C_TR_RAMP = ("#0d0887", "#46039f", "#7201a8", "#9c179e", "#bd3786", "#d8576b", "#ed7953", "#fb9f3a")
@@ -39,7 +40,8 @@ def question_name(evaluation: object) -> str:
 
 
 def question_colour(evaluation: object) -> str:
-    """The colour of a question's operand."""
-    operands = ("acc_pt", "acc_ft", "acc_randomised")
-    places = [i for i, operand in enumerate(operands) if str(evaluation).startswith(operand)]
-    return PALETTE[places[0] if places else len(operands)]
+    """The colour of a question's operand: tests with and without the correlation differ by their dash."""
+    operands = {"acc_pt": INKS[0], "acc_ft": INKS[1], "acc_randomised": INKS[4]}
+    return next(
+        (ink for name, ink in operands.items() if str(evaluation).startswith(name)), INKS[3]
+    )

@@ -1,26 +1,16 @@
-"""One look for every figure: colour-blind-safe colours, the same model in the same colour."""
+"""One look for every figure: its frame, axes, legend, lines with bands and grids of numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-# Okabe & Ito (2008), told apart under every common colour blindness.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#8A8A8A"
-_FIXED = {
-    "base": "#0072B2",
-    "C_Tr = 1": "#D55E00",
-    "reFT after C_Tr = 1": "#D55E00",
-    "C_Tr = 0": "#009E73",
-    "Scr.+FT": "#CC79A7",
-    "Scr.": "#E69F00",
-}
-
+from mechft.plots.colours import GREY, marker, translucent
 
 TASK_NAMES = {
     "acc_pt": "O_PT, uncorrelated",
@@ -32,22 +22,20 @@ TASK_NAMES = {
 """Questions in words; O_PT and O_FT are the pretraining and the fine-tuning operand."""
 
 
-def colour(model: str, place: int = 0) -> str:
-    """A model's colour: fixed for the names the demo uses, by place for others."""
-    return _FIXED.get(model, PALETTE[place % len(PALETTE)])
+PAGE = 700
+"""Pixels across the page that figures are made for: a notebook's, or a report's."""
 
 
-def translucent(hex_colour: str, opacity: float) -> str:
-    """A colour for bands behind lines."""
-    red, green, blue = (int(hex_colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity})"
+def task_name(task: object) -> str:
+    """A question in words; one of your own as it is called."""
+    return TASK_NAMES.get(str(task), str(task))
 
 
 def figure(title: str, x: str, y: str, **layout: Any) -> go.Figure:
     """An empty figure in the common style."""
     made = go.Figure()
     made.update_layout(
-        template="simple_white",
+        template=_template(),
         title={"text": title, "font": {"size": 15}, "x": 0, "xanchor": "left", "xref": "paper"},
         xaxis_title=x,
         yaxis_title=y,
@@ -59,6 +47,28 @@ def figure(title: str, x: str, y: str, **layout: Any) -> go.Figure:
     )
     made.update_layout(**layout)
     return made
+
+
+@lru_cache(maxsize=1)
+def _template() -> go.layout.Template:
+    """Plotly's plain one, with titles of axes and scales no larger than their numbers."""
+    import plotly.io
+
+    found = go.layout.Template(plotly.io.templates["simple_white"])
+    for axis in (found.layout.xaxis, found.layout.yaxis):
+        axis.title.font.size = 13
+    found.layout.coloraxis.colorbar.update(title_font_size=12, tickfont_size=12, thickness=16)
+    return found
+
+
+def panel_titles(made: go.Figure, across: int) -> None:
+    """Titles of panels in a size that fits so many side by side; before any note is added."""
+    made.update_annotations(font_size={1: 14, 2: 13, 3: 12}.get(across, 11))
+
+
+def note(made: go.Figure, text: str, **where: Any) -> None:
+    """A word inside a figure, in a grey that can be read."""
+    made.add_annotation(text=text, showarrow=False, font={"color": GREY, "size": 11}, **where)
 
 
 def error_bars(rows: pd.DataFrame, name: str, low: str, high: str) -> dict[str, Any]:
@@ -94,15 +104,26 @@ def line_with_band(
     line_colour: str,
     dash: str = "solid",
     hover: str = "",
+    opacity: float = 0.15,
     **where: Any,
 ) -> None:
-    """A line with its interval as a band; both hide together when the legend entry is clicked."""
+    """A line with its interval as a band; both hide together when the legend entry is clicked.
+
+    Args:
+        made: The figure.
+        x, y, low, high: Places from left to right, values, and the ends of their intervals.
+        name: The legend's entry.
+        line_colour, dash: How it is drawn; the colour brings its marker.
+        hover: Words before the place in the hover text.
+        opacity: Of the band; less where many overlap.
+        where: The panel.
+    """
     made.add_scatter(
         x=[*x, *reversed(list(x))],
         y=[*high, *reversed(list(low))],
         mode="lines",
         fill="toself",
-        fillcolor=translucent(line_colour, 0.15),
+        fillcolor=translucent(line_colour, opacity),
         line={"width": 0},
         hoverinfo="skip",
         showlegend=False,
@@ -116,7 +137,7 @@ def line_with_band(
         legendgroup=name,
         mode="lines+markers",
         line={"color": line_colour, "dash": dash, "width": 2},
-        marker={"size": 5},
+        marker={"size": 6, "symbol": marker(line_colour)},
         customdata=[[a, b] for a, b in zip(low, high, strict=True)],
         hovertemplate=f"<b>{name}</b><br>{hover}%{{x}}<br>%{{y:.1%}} "
         "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>",
@@ -139,12 +160,8 @@ def step_axis(made: go.Figure, last: int, apart: float = 0.0) -> None:
     """
     ticks = [0, 1, 5, 20, 50, 100, 200, 400, 1000, 2500, 5000, 10_000, 50_000, 200_000]
     least = apart * spread_steps(last)
-    kept: list[int] = []
-    for tick in (tick for tick in ticks if tick < last * 0.8):
-        far = not kept or spread_steps(tick) - spread_steps(kept[-1]) >= least
-        if far and spread_steps(last) - spread_steps(tick) >= least:
-            kept.append(tick)
-    kept.append(last)
+    ticks = [t for t in ticks if t < last * 0.8 and spread_steps(last) - spread_steps(t) >= least]
+    kept = [ticks[i] for i in kept_apart([spread_steps(tick) for tick in ticks], least)] + [last]
     made.update_xaxes(tickvals=[spread_steps(t) for t in kept], ticktext=[f"{t:,}" for t in kept])
 
 
@@ -182,41 +199,31 @@ def legend_once(made: go.Figure) -> None:
             seen.add(trace.legendgroup)
 
 
-def diff_panels(frame: pd.DataFrame, value: str, label: str, legend: str) -> go.Figure:
-    """A grid of blocks × components, a panel per model."""
-    models = list(dict.fromkeys(frame["model"]))
-    made = figure("", "", "")
-    made.set_subplots(
-        1, len(models), shared_yaxes=True, subplot_titles=models, horizontal_spacing=0.06
-    )
-    for column, model in enumerate(models, 1):
-        here = frame[frame["model"] == model]
-        order = list(dict.fromkeys(here["component"]))
-        grid = here.pivot(index="block", columns="component", values=value)[order]
-        names = here.pivot(index="block", columns="component", values=label)[order]
-        made.add_trace(
-            go.Heatmap(
-                z=grid.values,
-                x=[c.removeprefix("attn.").removeprefix("mlp.") for c in grid.columns],
-                y=["outside" if b < 0 else f"block {b}" for b in grid.index],
-                coloraxis="coloraxis",
-                customdata=names.values,
-                texttemplate="%{z:.2g}",
-                textfont={"size": 10},
-                hovertemplate=f"<b>{model}</b><br>%{{customdata}}<br>%{{z:.3g}}<extra></extra>",
-                hoverongaps=False,
-            ),
-            row=1,
-            col=column,
-        )
-    top = float(frame[value].max())
+def legend_below(made: go.Figure) -> None:
+    """The legend under the axes, in as many lines as it needs on a page; call it last.
+
+    The panels keep their height, the figure grows. A figure with a single entry has no legend.
+    """
+    legend_once(made)
+    names = [str(trace.name) for trace in made.data if trace.showlegend is not False]
+    if len(names) < 2:
+        made.update_layout(showlegend=False)
+        return
+    wide = [46 + 7 * len(name) for name in names]
+    room = PAGE - made.layout.margin.l - made.layout.margin.r
+    lines = 1 if sum(wide) <= room else -(-len(names) // max(1, room // max(wide)))
+    more = 14 + 21 * lines
     made.update_layout(
-        coloraxis={
-            "colorscale": "Cividis",
-            "cmin": 0,  # without cmax plotly would start at the smallest value
-            "cmax": top if top > 0 else 1.0,  # NaN is not above 0 either
-            "colorbar": {"title": legend},
-        },
-        height=340,
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        height=made.layout.height + more,
+        margin={"b": made.layout.margin.b + more},
     )
-    return made
+
+
+def kept_apart(places: Sequence[float], least: float) -> list[int]:
+    """Which of the places, from the left, are at least so far from the last that was kept."""
+    kept: list[int] = []
+    for i, place in enumerate(places):
+        if not kept or place - places[kept[-1]] >= least:
+            kept.append(i)
+    return kept

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mechft.plots.colours import GREY, model_colours, question_colours
 from mechft.plots.style import (
-    PALETTE,
-    TASK_NAMES,
     accuracy_axis,
-    colour,
     count_label,
     figure,
+    legend_below,
     line_with_band,
     reference_line,
     spread_steps,
     step_axis,
+    task_name,
 )
 
 if TYPE_CHECKING:
@@ -33,24 +33,13 @@ def revival(result: Revival) -> go.Figure:
     """
     frame = _over_runs(result.frame)
     made = figure("", "reverse fine-tuning steps", f"accuracy on O_PT ({count_label(frame)})")
-    for place, (model, rows) in enumerate(frame.groupby("model", sort=False)):
-        line_with_band(
-            made,
-            rows["step"].map(spread_steps),
-            rows["accuracy"],
-            rows["ci_low"],
-            rows["ci_high"],
-            name=str(model),
-            line_colour=colour(str(model), place),
-        )
-        made.data[-1].text = [f"step {step}" for step in rows["step"]]
-        made.data[-1].hovertemplate = (
-            f"<b>{model}</b><br>%{{text}}<br>%{{y:.1%}} "
-            "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>"
-        )
+    inks = model_colours(frame["model"], first=1)
+    for model, rows in frame.groupby("model", sort=False):
+        _over_steps(made, rows, str(model), inks[str(model)])
     reference_line(made, 0.95)
     accuracy_axis(made)
     step_axis(made, int(frame["step"].max()))
+    legend_below(made)
     return made
 
 
@@ -77,22 +66,42 @@ def _over_runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def history(trained: Trained) -> go.Figure:
-    """Accuracy of every evaluation over the last training's steps."""
+    """Accuracy of every evaluation over the last training's steps, and beside it the loss it descended."""
     frame = trained.history
-    made = figure(trained.name, "steps", f"accuracy ({count_label(frame)})")
-    for place, (evaluation, rows) in enumerate(frame.groupby("evaluation", sort=False)):
-        name = TASK_NAMES.get(str(evaluation), str(evaluation))
-        line_with_band(
-            made,
-            rows["step"].map(spread_steps),
-            rows["accuracy"],
-            rows["ci_low"],
-            rows["ci_high"],
-            name=name,
-            line_colour=PALETTE[place % len(PALETTE)],
-        )
-        made.data[-1].text = [f"step {step}" for step in rows["step"]]
-        made.data[-1].hovertemplate = f"<b>{name}</b><br>%{{text}}: %{{y:.1%}}<extra></extra>"
-    accuracy_axis(made)
-    step_axis(made, int(frame["step"].max()))
+    losses = frame.dropna(subset=["train_loss"]).drop_duplicates("step")
+    made = figure(trained.name, "steps", "")
+    if len(losses):
+        made.set_subplots(1, 2, column_widths=[0.64, 0.36], horizontal_spacing=0.13)
+    where: dict[str, Any] = {"row": 1, "col": 1} if len(losses) else {}
+    inks = question_colours(frame["evaluation"])
+    for evaluation, rows in frame.groupby("evaluation", sort=False):
+        name = task_name(evaluation)
+        _over_steps(made, rows, name, inks[str(evaluation)], **where)
+    if len(losses):
+        made.add_scatter(
+            x=losses["step"].map(spread_steps), y=losses["train_loss"], name="training loss",
+            legendgroup="training loss", mode="lines+markers",
+            line={"color": GREY, "width": 2, "dash": "dash"}, marker={"size": 5, "symbol": "x"},
+            text=[f"step {step:,}" for step in losses["step"]],
+            hovertemplate="<b>training loss</b><br>%{text}: %{y:.4g} nats<extra></extra>", row=1, col=2,
+        )  # fmt: skip
+        made.update_yaxes(title="loss (nats)", rangemode="tozero", showgrid=True, row=1, col=2)
+        made.update_xaxes(title="steps")
+    accuracy_axis(made, **where)
+    made.update_yaxes(title=f"accuracy ({count_label(frame)})", **where)
+    step_axis(made, int(frame["step"].max()), 0.12 if len(losses) else 0)
+    legend_below(made)
     return made
+
+
+def _over_steps(made: go.Figure, rows: pd.DataFrame, name: str, ink: str, **where: Any) -> None:
+    """A line of accuracies over steps, with its band."""
+    line_with_band(
+        made, rows["step"].map(spread_steps), rows["accuracy"], rows["ci_low"], rows["ci_high"],
+        name=name, line_colour=ink, **where,
+    )  # fmt: skip
+    made.data[-1].text = [f"step {step:,}" for step in rows["step"]]
+    made.data[-1].hovertemplate = (
+        f"<b>{name}</b><br>%{{text}}: %{{y:.1%}} "
+        "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>"
+    )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mechft.plots.colours import GREY, question_colours
 from mechft.plots.style import (
-    GREY,
-    PALETTE,
-    TASK_NAMES,
     accuracy_axis,
     count_label,
     figure,
-    legend_once,
+    legend_below,
     line_with_band,
+    task_name,
 )
 
 if TYPE_CHECKING:
@@ -29,14 +28,13 @@ def interpolation(result: Interpolation) -> go.Figure:
     """Each metric along the line, the ends marked, the line between them dotted, barriers in words."""
     frame = result.frame
     models, metrics = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["metric"]))
-    tasks = list(dict.fromkeys(frame["task"]))
-    colours = {task: PALETTE[i % len(PALETTE)] for i, task in enumerate(tasks)}
+    colours = question_colours(frame["task"])
     made = figure("", "", "")
     lines = 1 + max(
         (len(rows) for _, rows in result.barriers.groupby(["model", "metric"])), default=0
     )
     gap = 70 + 22 * lines  # pixels between rows of panels: tick labels, then the next one's titles
-    top, bottom = 20 + 22 * lines, 130
+    top, bottom = 20 + 22 * lines, 80
     inner = len(metrics) * 230 + (len(metrics) - 1) * gap
     made.set_subplots(
         len(metrics),
@@ -52,7 +50,7 @@ def interpolation(result: Interpolation) -> go.Figure:
     )
     for (model, metric, task), rows in frame.groupby(["model", "metric", "task"], sort=False):
         where: dict[str, Any] = {"row": metrics.index(metric) + 1, "col": models.index(model) + 1}
-        name = TASK_NAMES.get(str(task), str(task))
+        name = task_name(task)
         line_with_band(
             made, rows["alpha"], rows["value"], rows["ci_low"], rows["ci_high"], name=name,
             line_colour=colours[task], hover=f"{model}, alpha = ", **where,
@@ -70,19 +68,14 @@ def interpolation(result: Interpolation) -> go.Figure:
         made.update_yaxes(title=_AXES.get(metric, metric), row=row, col=1)
     for alpha in (0, 1):
         made.add_vline(x=alpha, line={"color": GREY, "width": 1.5, "dash": "dash"}, opacity=1)
-    legend_once(made)
     ticks = _ticks(frame["alpha"].min(), frame["alpha"].max())
     named = {0.0: "0<br>base", 1.0: "1<br>fine-tuned"}
     made.update_xaxes(
         tickvals=ticks, ticktext=[named.get(t, f"{t:g}") for t in ticks], showticklabels=True
     )
     made.update_xaxes(title=f"alpha ({count_label(frame)})", row=len(metrics))
-    made.update_layout(
-        height=inner + top + bottom,
-        margin={"t": top, "b": bottom},
-        legend={"orientation": "h", "x": 0, "y": -85 / inner, "yanchor": "top"},
-        width=max(560, 80 + 400 * len(models)),
-    )
+    made.update_layout(height=inner + top + bottom, margin={"t": top, "b": bottom})
+    legend_below(made)
     return made
 
 
@@ -91,9 +84,10 @@ def _barrier_title(barriers: pd.DataFrame, model: str, metric: str, colours: dic
     here = barriers[(barriers["model"] == model) & (barriers["metric"] == metric)]
     form = ".1%" if metric == "accuracy" else ".2g"
     what = "error barrier" if metric == "accuracy" else "barrier"
+    size = 11 if barriers["model"].nunique() == 1 else 10
     said = [
-        f"<span style='font-size:11px;color:{colours[row.task]}'>"
-        f"{TASK_NAMES.get(row.task, row.task)}: {what} {row.barrier:{form}} "
+        f"<span style='font-size:{size}px;color:{colours[row.task]}'>"
+        f"{task_name(row.task)}: {what} {row.barrier:{form}} "
         f"[{row.ci_low:{form}}, {row.ci_high:{form}}]"
         f"{f' at {row.alpha:g}' if row.barrier else ''}</span>"
         for row in here.itertuples()
@@ -104,7 +98,7 @@ def _barrier_title(barriers: pd.DataFrame, model: str, metric: str, colours: dic
 def low_rank(result: LowRank) -> go.Figure:
     """A metric over the rank the change is cut to; random directions dashed, both whole models marked."""
     frame = result.frame
-    models, tasks = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["task"]))
+    models, colours = list(dict.fromkeys(frame["model"])), question_colours(frame["task"])
     metric, keep = str(frame["metric"].iloc[0]), str(frame["keep"].iloc[0])
     ranks = sorted(set(frame["rank"].dropna()))
     # Evenly spaced, which for powers of two is a logarithm that has room for 0 and both models.
@@ -117,8 +111,8 @@ def low_rank(result: LowRank) -> go.Figure:
         1, len(models), shared_yaxes=True, subplot_titles=models, horizontal_spacing=0.05
     )
     for (model, task, change), rows in frame.groupby(["model", "task", "change"], sort=False):
-        colour = PALETTE[tasks.index(task) % len(PALETTE)]
-        name = TASK_NAMES.get(str(task), str(task))
+        colour = colours[task]
+        name = task_name(task)
         where: dict[str, Any] = {"row": 1, "col": models.index(model) + 1}
         if change in ends:
             row = rows.iloc[0]
@@ -148,7 +142,6 @@ def low_rank(result: LowRank) -> go.Figure:
             f"<b>{label}</b><br>%{{text}}<br>%{{y:{shape}}} [%{{customdata[0]:{shape}}}, "
             f"%{{customdata[1]:{shape}}}]<extra></extra>"
         )
-    legend_once(made)
     if metric == "accuracy":
         accuracy_axis(made)
     for line in (0.5, len(ranks) + 0.5):
@@ -157,16 +150,13 @@ def low_rank(result: LowRank) -> go.Figure:
         tickvals=[ends[first], *place.values(), ends[last]],
         ticktext=[words[first], *map(str, ranks), words[last]],
         tickangle=0,
+        tickfont_size=13 if len(models) == 1 else 11,
         range=[-0.4, len(ranks) + 1.4],
         title=f"ranks {'kept' if keep == 'top' else 'removed'} a matrix ({count_label(frame)})",
     )
     made.update_yaxes(title=_AXES.get(metric, metric), col=1)
-    made.update_layout(
-        height=460,
-        margin={"b": 90},
-        legend={"orientation": "h", "x": 0, "y": -0.32},
-        width=max(620, 90 + 420 * len(models)),
-    )
+    made.update_layout(margin={"b": 76})
+    legend_below(made)
     return made
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mechft.plots.style import diff_panels, figure, legend_once
+from mechft.plots.flow import Flow
+from mechft.plots.grids import diff_panels
+from mechft.plots.style import legend_below
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,7 @@ _VALUES = {
     "left_energy": "‖Δ‖² along<br>base's inputs",
     "right_energy": "‖Δ‖² along<br>base's outputs",
 }
+_CIRCUITS = {"QK": "QK: where it looks", "OV": "OV: what it moves"}
 
 
 def weight_diff(result: WeightDiff, value: str = "relative_change") -> go.Figure:
@@ -36,18 +39,18 @@ def weight_diff(result: WeightDiff, value: str = "relative_change") -> go.Figure
     outside = frame["block"] < 0
     short = frame["component"].str.removesuffix(".weight").str.split(".").str[-1]
     frame = frame.assign(component=short.where(outside, frame["component"]))
-    made = diff_panels(_in_order(frame), value, "parameter", _VALUES.get(value, value))
-    if value.startswith(("relative", "share")) or value.endswith(("energy", "expected")):
-        # Shares: percent is shorter to print.
-        made.update_traces(texttemplate="%{z:.0%}" if value.endswith("energy") else "%{z:.1%}")
+    energy = value.endswith(("energy", "expected"))
+    share = energy or value.startswith(("relative", "share"))  # percent is shorter to print
+    form = ".0%" if energy else ".1%" if share else ".2g"
+    made = diff_panels(
+        _in_order(frame), value, _VALUES.get(value, value), form=form, told=["parameter"],
+        hover=f"%{{customdata[0]}}<br>{_VALUES.get(value, value).replace('<br>', ' ')}: "
+        f"%{{z:{'.2%' if share else '.3g'}}}",
+    )  # fmt: skip
+    if share:
         made.update_coloraxes(colorbar_tickformat=".0%")
-    top = float(frame[value].max())
-    made.update_coloraxes(cmin=0, cmax=top if top > 0 else 1)  # NaN is not above 0 either
     if value == "cosine":
         made.update_coloraxes(cmin=-1, cmax=1)
-    panels = frame["model"].nunique()
-    if panels > 2:  # room for the numbers
-        made.update_layout(width=170 + 40 * panels * frame["component"].nunique())
     return made
 
 
@@ -62,14 +65,11 @@ def spectrum(result: Spectrum) -> go.Figure:
     shades = sample_colorscale(
         "Cividis", [0.85 * i / max(len(blocks) - 1, 1) for i in range(len(blocks))]
     )
-    made = figure("", "", "")
-    made.set_subplots(
-        len(models),
-        len(components),
-        shared_yaxes=True,
-        horizontal_spacing=0.015,
-        vertical_spacing=0.16 / len(models),
-        subplot_titles=[c.removeprefix("attn.").removeprefix("mlp.") for c in components],
+    places = [(model, component) for model in models for component in components]
+    three = len(components) % 3 == 0 and len(components) % 4 != 0
+    panels = Flow(len(places), height=200, between=80, most=3 if three else 4)
+    made = panels.figure(
+        [c if len(models) == 1 else f"{m}: {c}" for m, c in ((m, _short(c)) for m, c in places)]
     )
     for (model, component, block, of), rows in frame.groupby(
         ["model", "component", "block", "of"], sort=False
@@ -90,72 +90,32 @@ def spectrum(result: Spectrum) -> go.Figure:
             customdata=rows["energy"],
             hovertemplate=f"<b>{model}</b>, {rows['parameter'].iloc[0]}, {of}<br>singular value "
             "%{x}: %{y:.3g}<br>the first %{x} hold %{customdata:.1%} of the squared norm<extra></extra>",
-            row=models.index(model) + 1,
-            col=components.index(component) + 1,
+            **panels.cell(places.index((model, component))),
         )
-    legend_once(made)
     made.update_yaxes(type="log", exponentformat="power", dtick=1)
-    made.update_xaxes(title="index", row=len(models))
-    for row, model in enumerate(models, 1):
-        made.update_yaxes(title=f"{model}<br>singular value", row=row, col=1)
-    made.update_layout(height=120 + 240 * len(models), width=max(700, 170 + 150 * len(components)))
+    for place in panels.lowest():
+        made.update_xaxes(title="index", **panels.cell(place))
+    made.update_yaxes(title="singular value", col=1)
+    made.update_layout(height=116 + panels.inside)
+    legend_below(made)
     return made
+
+
+def _short(component: str) -> str:
+    return component.removeprefix("attn.").removeprefix("mlp.")
 
 
 def circuit_diff(result: CircuitDiff) -> go.Figure:
-    """Relative change of each head's QK and OV circuit, blocks down, heads across, a row per model."""
-    frame = result.frame
-    models, circuits = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["circuit"]))
-    made = figure("", "", "")
-    titles = {"QK": "QK: where it looks", "OV": "OV: what it moves"}
-    made.set_subplots(
-        len(models),
-        len(circuits),
-        shared_yaxes=True,
-        shared_xaxes=True,
-        subplot_titles=[titles.get(circuit, circuit) for circuit in circuits],
-        horizontal_spacing=0.04,
-        vertical_spacing=0.12 / len(models),
+    """Relative change of each head's QK and OV circuit: blocks down, heads across, a panel a circuit."""
+    frame = result.frame.assign(
+        model=result.frame["model"] + ", " + result.frame["circuit"].replace(_CIRCUITS)
     )
-    told = ["change", "cosine", "effective_rank", "base_effective_rank"]
-    for (model, circuit), rows in frame.groupby(["model", "circuit"], sort=False):
-        grid = {
-            c: rows.pivot(index="block", columns="head", values=c)
-            for c in ["relative_change", *told]
-        }
-        heads = grid["relative_change"].columns
-        made.add_heatmap(
-            z=grid["relative_change"].values,
-            x=[str(head) for head in heads],
-            y=[f"block {block}" for block in grid["relative_change"].index],
-            coloraxis="coloraxis",
-            customdata=[
-                [[grid[c].loc[block, head] for c in told] for head in heads]
-                for block in grid["relative_change"].index
-            ],
-            texttemplate="%{z:.2g}",
-            textfont={"size": 10},
-            hovertemplate=f"<b>{model}</b>, {circuit}, %{{y}}, head %{{x}}<br>‖Δ‖ / ‖base‖ %{{z:.3g}}"
-            "<br>cosine %{customdata[1]:.4f}<br>effective rank of Δ %{customdata[2]:.1f}, of the base "
-            "%{customdata[3]:.1f}<extra></extra>",
-            row=models.index(model) + 1,
-            col=circuits.index(circuit) + 1,
-        )
-    made.update_xaxes(title="head", type="category", row=len(models))
-    made.update_yaxes(autorange="reversed")
-    for row, model in enumerate(models, 1):
-        made.update_yaxes(title=model, row=row, col=1)
-    made.update_layout(
-        coloraxis={
-            "colorscale": "Cividis",
-            "cmin": 0,
-            "cmax": float(frame["relative_change"].max()) or 1,
-            "colorbar": {"title": "‖Δ‖ / ‖base‖"},
-        },
-        height=140 + 40 * len(models) + 34 * len(models) * frame["block"].nunique(),
-        margin={"l": 100},
-    )
-    return made
+    return diff_panels(
+        frame, "relative_change", "‖Δ‖ / ‖base‖", columns="head", x="head",
+        told=["cosine", "effective_rank", "base_effective_rank"],
+        hover="%{y}, head %{x}<br>‖Δ‖ / ‖base‖ %{z:.3g}<br>cosine %{customdata[0]:.4f}<br>effective rank "
+        "of Δ %{customdata[1]:.1f}, of the base %{customdata[2]:.1f}",
+    )  # fmt: skip
 
 
 def _in_order(frame: pd.DataFrame) -> pd.DataFrame:

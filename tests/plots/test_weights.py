@@ -62,10 +62,12 @@ def test_spectrum(make_any: MakeAny) -> None:
 def test_circuits(make_any: MakeAny) -> None:
     result = diff_circuits(make_any(0), make_any(5), name="ft")
     made = plot(result)
-    assert {a.text for a in made.layout.annotations} == {"QK: where it looks", "OV: what it moves"}
+    assert [a.text for a in made.layout.annotations] == [
+        "ft, QK: where it looks", "ft, OV: what it moves",
+    ]  # fmt: skip
     qk = result.frame.query("circuit == 'QK' and block == 1")["relative_change"]
     assert list(made.data[0].z[1]) == qk.tolist()
-    assert made.layout.yaxis.title.text == "ft"
+    assert made.layout.yaxis.autorange == "reversed"  # block 0 on top
 
 
 @pytest.mark.parametrize("count", [1, 2])

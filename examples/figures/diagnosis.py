@@ -1,0 +1,26 @@
+"""Retained, wrapped or damaged? Each tool votes by a written rule, or abstains.
+
+Takes about 150 CPU seconds.
+
+Usage: python examples/figures/diagnosis.py [FILE.png]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mechft as mf
+
+
+def main(path: str | Path = "diagnosis.png", *, steps: int = 300, rows: int = 500) -> Path:
+    """Let all tools vote."""
+    base = mf.load("pcfg-tiny-low").renamed("base")
+    ft = mf.load("pcfg-tiny-low-to-b").renamed("fine-tuned")
+    never = mf.load("pcfg-tiny-never-a")
+    found = mf.diagnose(base, ft, never, reft_steps=steps, fit_size=4 * rows, test_size=rows)
+    return mf.save_figure(found, path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,49 @@
+"""Makes the pictures of the README's gallery: every script of this folder, as a .png beside it.
+
+Takes about 5 CPU minutes, most of them training back and the diagnosis.
+Needs pip install "mechft[images]" pillow, and Chrome or Chromium.
+Usage: python examples/figures/gallery.py [NAME ...]   (all by default)
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def scripts() -> dict[str, Path]:
+    """Every example of this folder by name."""
+    return {path.stem: path for path in sorted(HERE.glob("*.py")) if path != Path(__file__)}
+
+
+def shrink(path: Path) -> None:
+    """Keep 64 colours of a picture: figures have few, and a page of them should open at once."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+
+
+def main(*names: str) -> None:
+    """Make the pictures named, or all; says what each took."""
+    known = scripts()
+    for name in names or known:
+        if name not in known:
+            raise SystemExit(f"No example {name!r} in {HERE}; there are {', '.join(known)}.")
+        began = time.process_time()
+        path = runpy.run_path(str(known[name]))["main"](HERE / f"{name}.png")
+        shrink(path)
+        seconds = time.process_time() - began
+        print(
+            f"{path.name}: {seconds:.0f} CPU seconds, {path.stat().st_size / 1000:.0f} kB",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
