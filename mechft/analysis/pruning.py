@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechft.analysis.batches import Data, one_batch
@@ -50,10 +50,13 @@ class PruneCurve(Result):
     Attributes:
         rankings: The scores units were ranked by, for each (model, score).
         hits: Which rows were answered right, for each (model, score, k, task). Bool["draw row"].
+        commonest: What always giving the commonest right answer would score, for each (model, task): random
+            removal need not find that out, and units chosen to raise an accuracy may.
     """
 
     rankings: Mapping[tuple[str, str], UnitScores] = field(repr=False)
     hits: Mapping[tuple[str, str, int, str], Hits] = field(repr=False)
+    commonest: Mapping[tuple[str, str], float] = field(default_factory=dict, repr=False)
 
     @property
     def scores(self) -> dict[str, UnitScores]:
@@ -102,7 +105,8 @@ class PruneCurve(Result):
         Returns:
             A row for each model and score: model, score, task, k, chosen_accuracy (on the n_chosen rows
             that K was chosen on: optimistic), accuracy, ci_low, ci_high, interval, n (on the other rows),
-            untouched (with nothing removed, on those; NaN if K = 0 was not measured).
+            untouched (with nothing removed, on those; NaN if K = 0 was not measured), commonest (what always
+            giving the commonest answer would score; NaN if not known).
 
         Raises:
             UnknownNameError: If the curve has no such task.
@@ -128,6 +132,7 @@ class PruneCurve(Result):
                 | {"n_chosen": here[chosen][:, ::2].shape[1]}
                 | accuracy_columns(here[chosen][:, 1::2], score)
                 | {"untouched": untouched}
+                | {"commonest": self.commonest.get((model, task), float("nan"))}
             )
         import pandas as pd
 
@@ -217,7 +222,17 @@ def prune_curve(
             for (name, score, k, task), rows in hits.items()
         ]
     )
-    return PruneCurve(frame, {(name, score): order for score, order in ranked.items()}, hits)
+    return PruneCurve(
+        frame,
+        {(name, score): order for score, order in ranked.items()},
+        hits,
+        {(name, task): _commonest(batch.answer) for task, batch in batches.items()},
+    )
+
+
+def _commonest(answers: Int[Tensor, " row"]) -> float:
+    """The share of the commonest answer."""
+    return float(answers.bincount().max()) / len(answers)
 
 
 def accuracy_columns(hits: Hits, score: str) -> dict[str, float | int | str]:

@@ -114,7 +114,8 @@ def prune_section(result: DemoResult) -> Section:
             f"{result.scale.random_draws} draws, band from lowest to highest.",
             f"After C<sub>Tr</sub> = 1, removing {best['k']} of {len(result.prune.scores[WITH]):,} takes "
             f"count a from {table[0]['acc_pt']:.1%} to {best['acc_pt']:.1%}, random removal to "
-            f"{best['random_acc_pt']:.1%}. Count b on correlated strings goes from "
+            f"{best['random_acc_pt']:.1%}. Always giving the commonest answer would be right in "
+            f"{result.prune.commonest[WITH, 'acc_pt']:.1%}. Count b on correlated strings goes from "
             f"{table[0]['acc_ft_cte1']:.1%} to {best['acc_ft_cte1']:.1%}. One number to be wary of: "
             "the best K was chosen on the strings it is shown for, out of "
             f"{sum(0 < r['k'] <= 15 for r in table)}.",

@@ -87,7 +87,8 @@ def prune_curve(
     ]
     rankings = {key: found for result in results for key, found in result.rankings.items()}
     hits = {key: found for result in results for key, found in result.hits.items()}
-    return replace(joined(results), rankings=rankings, hits=hits)
+    commonest = {key: share for result in results for key, share in result.commonest.items()}
+    return replace(joined(results), rankings=rankings, hits=hits, commonest=commonest)
 
 
 def learn_mask(

@@ -11,7 +11,7 @@ import torch
 
 from mechft.analysis.diagnosis import Capability, decide, diagnose
 from mechft.analysis.patching import Patching, patch_across
-from mechft.analysis.pruning import prune_curve
+from mechft.analysis.pruning import PruneCurve, prune_curve
 from mechft.analysis.revival import Revival, revival
 from mechft.analysis.votes import (
     Vote,
@@ -252,6 +252,21 @@ def test_pruning_by_hand(base: Trained, capability: Capability) -> None:
     )
     with pytest.raises(ConfigError, match="goes by one score; the curve has"):
         vote_of_pruning(both, "a", 1.0, 2)
+
+
+@pytest.mark.parametrize(("commonest", "finding"), [(0.3, "wrapped"), (0.55, "no vote")])
+def test_pruning_beats_one_answer_to_everything(commonest: float, finding: str) -> None:
+    """From 0 to 60% of 200 rows is much, unless the commonest answer alone would be right in 55%."""
+    draws = generator(0)
+    none, some = torch.zeros(1, 400, dtype=torch.bool), torch.rand(1, 400, generator=draws) < 0.6
+    hits = {
+        ("m", score, k, "a"): some if score == "x" and k else none
+        for score in ("x", "random")
+        for k in (0, 5)
+    }
+    frame: Any = None
+    curve = PruneCurve(frame, {}, hits, {("m", "a"): commonest})
+    assert vote_of_pruning(curve, "a", 1.0, 5).finding == finding
 
 
 def test_patching_by_hand() -> None:
