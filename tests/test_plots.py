@@ -46,7 +46,8 @@ def test_curve_shows_accuracy_and_interval(trained: Trained) -> None:
     assert list(line.y) == rows["accuracy"].tolist()
     assert [list(pair) for pair in line.customdata] == rows[["ci_low", "ci_high"]].values.tolist()
     names = [t.name for t in figure.data if t.showlegend is not False]
-    assert len(names) == len(set(names)) == 4
+    assert len(names) == len(set(names)) == 4 + 1  # tasks × scores, and one answer to everything
+    assert "always the commonest answer" in names
 
 
 def test_models_need_names(trained: Trained) -> None:
