@@ -1,7 +1,7 @@
 """Makes the pictures of the README's gallery: every script of this folder, as a .png beside it.
 
 Takes about 5 CPU minutes, most of them training back and the diagnosis.
-Needs pip install "mechft[images]" pillow, and Chrome or Chromium.
+Needs pip install "mechft[notebooks]" and Chrome or Chromium.
 Usage: python examples/figures/gallery.py [NAME ...]   (all by default)
 """
 

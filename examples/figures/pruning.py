@@ -1,7 +1,7 @@
 """Does removing a few neurons bring the count of a back?
 
-Neurons that most hurt it go first; dotted, as many random ones. Accuracy on a (O_PT) returns with 10 to 20 of
-3,456 gone, while that on b (O_FT) falls later.
+Neurons that most hurt it go first; dotted, as many random ones. With 15 to 20 of 3,456 gone, accuracy on
+a (O_PT) is above what always giving the commonest answer would score; that on b (O_FT) falls to 91% and 75%.
 
 Takes about 26 CPU seconds, 7 of them imports.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mechft.errors import require
+from mechft.plots.colours import marker
 from mechft.plots.style import accuracy_axis, count_label, figure, line_with_band
 from mechft.statistics import t_estimate
 
@@ -241,14 +242,14 @@ def seed_line(
         line_colour=colour,
         dash=dash,
         opacity=0.1,  # many overlap
+        line={
+            "showlegend": False,
+            "text": list(texts),
+            "marker": {"size": 3.5, "symbol": marker(colour)},
+            "customdata": cells[["ci_low", "ci_high", "seeds", "n"]].to_numpy(),
+            "hovertemplate": f"<b>{said}</b><br>%{{text}}: %{{y:.1%}} "
+            "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>seeds: %{customdata[2]}, "
+            "n = %{customdata[3]:,} each<extra></extra>",
+        },
         **where,
-    )
-    made.data[-1].update(
-        showlegend=False,
-        text=list(texts),
-        marker={"size": 3.5},
-        customdata=cells[["ci_low", "ci_high", "seeds", "n"]].to_numpy(),
-        hovertemplate=f"<b>{said}</b><br>%{{text}}: %{{y:.1%}} "
-        "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>seeds: %{customdata[2]}, "
-        "n = %{customdata[3]:,} each<extra></extra>",
     )

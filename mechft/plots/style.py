@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -105,6 +105,7 @@ def line_with_band(
     dash: str = "solid",
     hover: str = "",
     opacity: float = 0.15,
+    line: Mapping[str, Any] | None = None,
     **where: Any,
 ) -> None:
     """A line with its interval as a band; both hide together when the legend entry is clicked.
@@ -116,6 +117,8 @@ def line_with_band(
         line_colour, dash: How it is drawn; the colour brings its marker.
         hover: Words before the place in the hover text.
         opacity: Of the band; less where many overlap.
+        line: Properties of the line's trace that are not as here; setting them afterwards takes plotly as
+            long as everything else.
         where: The panel.
     """
     made.add_scatter(
@@ -130,19 +133,19 @@ def line_with_band(
         legendgroup=name,
         **where,
     )
-    made.add_scatter(
-        x=x,
-        y=y,
-        name=name,
-        legendgroup=name,
-        mode="lines+markers",
-        line={"color": line_colour, "dash": dash, "width": 2},
-        marker={"size": 6, "symbol": marker(line_colour)},
-        customdata=[[a, b] for a, b in zip(low, high, strict=True)],
-        hovertemplate=f"<b>{name}</b><br>{hover}%{{x}}<br>%{{y:.1%}} "
+    drawn = {
+        "x": x,
+        "y": y,
+        "name": name,
+        "legendgroup": name,
+        "mode": "lines+markers",
+        "line": {"color": line_colour, "dash": dash, "width": 2},
+        "marker": {"size": 6, "symbol": marker(line_colour)},
+        "customdata": [[a, b] for a, b in zip(low, high, strict=True)],
+        "hovertemplate": f"<b>{name}</b><br>{hover}%{{x}}<br>%{{y:.1%}} "
         "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>",
-        **where,
-    )
+    }
+    made.add_scatter(**drawn | dict(line or {}), **where)
 
 
 def spread_steps(step: float) -> float:
