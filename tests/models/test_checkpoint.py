@@ -91,7 +91,7 @@ def test_failed_write_leaves_the_old_file(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("mechft.models.checkpoint.os.fsync", fail)
+    monkeypatch.setattr("mechft.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(path, trained.model, {"version": 2})
     assert path.read_bytes() == before
