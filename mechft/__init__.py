@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from mechft.tasks.task import register_task as register_task
     from mechft.training.callbacks import Callback as Callback
     from mechft.training.compiled import compile_task as compile_task
+    from mechft.training.controls import scratch as scratch
+    from mechft.training.controls import scratch_finetune as scratch_finetune
     from mechft.training.densify import densify as densify
     from mechft.training.evaluation import accuracy as accuracy
     from mechft.training.evaluation import predictions as predictions
@@ -83,8 +85,6 @@ if TYPE_CHECKING:
     from mechft.training.recipes import finetune as finetune
     from mechft.training.recipes import pretrain as pretrain
     from mechft.training.recipes import reverse_finetune as reverse_finetune
-    from mechft.training.recipes import scratch as scratch
-    from mechft.training.recipes import scratch_finetune as scratch_finetune
     from mechft.training.tracking import TableLog as TableLog
     from mechft.training.tracking import WandbLog as WandbLog
     from mechft.training.trained import Trained as Trained
@@ -136,8 +136,8 @@ _PUBLIC = {
     "finetune_many": "training.many",
     "reverse_finetune": "training.recipes",
     "reverse_finetune_many": "training.many",
-    "scratch": "training.recipes",
-    "scratch_finetune": "training.recipes",
+    "scratch": "training.controls",
+    "scratch_finetune": "training.controls",
     "accuracy": "training.evaluation",
     "predictions": "training.evaluation",
     "Callback": "training.callbacks",

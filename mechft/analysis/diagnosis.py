@@ -33,7 +33,7 @@ from mechft.errors import require, unknown_name
 from mechft.models.hook_points import ModelLike, as_model
 from mechft.statistics import Proportion
 from mechft.tasks.batch import TokenBatch
-from mechft.training.evaluation import accuracy
+from mechft.training.evaluation import accuracy, commonest_answer
 
 Verdict = Literal["retained", "wrapped", "damaged", "undecided"]
 Tool = Literal["probe", "pruning", "patching", "interpolation", "revival"]
@@ -211,11 +211,6 @@ def settled(had: Proportion, has: Proportion, commonest: float) -> Diagnosis | N
         reason = f"the fine-tuned model answers {has.value:.1%}, the base {had.value:.1%}"
         return _diagnosis("retained", reason, had, has, commonest)
     return None
-
-
-def commonest_answer(rows: TokenBatch) -> float:
-    """Accuracy of always giving the commonest right answer."""
-    return float(rows.answer.unique(return_counts=True)[1].max()) / len(rows)
 
 
 def decide(cast: Sequence[Vote]) -> tuple[Verdict, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from mechft.analysis.batches import Data, one_batch
@@ -24,7 +24,7 @@ from mechft.analysis.units.weight_edit import editing
 from mechft.errors import require, unknown_name
 from mechft.models.hook_points import ModelLike, as_model
 from mechft.statistics import proportion
-from mechft.training.evaluation import answered_right
+from mechft.training.evaluation import answered_right, commonest_answer
 
 __all__ = ["PruneCurve", "gradient_times_weight", "prune_curve", "random_scores"]
 
@@ -226,13 +226,8 @@ def prune_curve(
         frame,
         {(name, score): order for score, order in ranked.items()},
         hits,
-        {(name, task): _commonest(batch.answer) for task, batch in batches.items()},
+        {(name, task): commonest_answer(batch) for task, batch in batches.items()},
     )
-
-
-def _commonest(answers: Int[Tensor, " row"]) -> float:
-    """The share of the commonest answer."""
-    return float(answers.bincount().max()) / len(answers)
 
 
 def accuracy_columns(hits: Hits, score: str) -> dict[str, float | int | str]:

@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from mechft.analysis.diagnosis import commonest_answer, conclude, settled
+from mechft.analysis.diagnosis import conclude, settled
 from mechft.analysis.revival import revival
 from mechft.analysis.votes import (
     vote_of_interpolation,
@@ -49,8 +49,9 @@ from mechft.shortcuts.weights import diff_weights, interpolate
 from mechft.statistics import Proportion, proportion
 from mechft.tasks.pcfg_config import OPERAND_PRIORS, preset
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
-from mechft.training.evaluation import predictions
-from mechft.training.recipes import finetune, fresh, pretrain, reverse_finetune, scratch_finetune
+from mechft.training.controls import fresh, scratch_finetune
+from mechft.training.evaluation import commonest_answer, predictions
+from mechft.training.recipes import finetune, pretrain, reverse_finetune
 from mechft.training.trained import Trained, load, package_versions
 
 _ALPHAS = tuple(i / 10 for i in range(11))

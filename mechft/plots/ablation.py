@@ -176,12 +176,13 @@ def _growing(frame: pd.DataFrame) -> go.Figure:
                 name=f"{task_name(task)}, {kind}",
                 line_colour=inks[task],
                 dash=("solid", "dot", "dash")[kinds.index(kind) % 3],
-                hover="sites ablated: ",
+                line={
+                    "text": ["nothing", *rows["sites"].str.replace(" + ", "<br>")],
+                    "hovertemplate": "%{text}<br>%{y:.3g}<extra></extra>",
+                },
                 row=1,
                 col=column,
             )
-            made.data[-1].text = ["nothing", *rows["sites"].str.replace(" + ", "<br>")]
-            made.data[-1].hovertemplate = "%{text}<br>%{y:.3g}<extra></extra>"
     metric = frame["metric"].iloc[0]
     if metric == "accuracy":
         accuracy_axis(made)

@@ -156,15 +156,15 @@ def logit_lens(result: LogitLens) -> go.Figure:
             shown = rows.dropna(subset=[value])
             if not len(shown):
                 continue
+            nats = {
+                "hovertemplate": f"<b>{model}</b><br>block %{{x}}<br>%{{y:.3g}} nats "
+                "[%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>"
+            }
             line_with_band(
                 made, shown["block"], shown[value], shown[low], shown[high], name=str(model),
-                line_colour=inks[str(model)], hover="block ", row=1, col=column,
+                line_colour=inks[str(model)], hover="block ",
+                line=nats if value == "kl_from_base" else None, row=1, col=column,
             )  # fmt: skip
-            if value == "kl_from_base":
-                made.data[-1].hovertemplate = (
-                    f"<b>{model}</b><br>block %{{x}}<br>%{{y:.3g}} nats [%{{customdata[0]:.3g}}, "
-                    "%{customdata[1]:.3g}]<extra></extra>"
-                )
     for column in (1, 2):
         accuracy_axis(made, row=1, col=column)
     made.update_yaxes(title=f"share or probability ({n})", row=1, col=1)

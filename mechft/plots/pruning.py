@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mechft.plots.colours import question_colours
@@ -70,7 +69,17 @@ def prune_curve(result: PruneCurve) -> go.Figure:
             )
         for task in dict.fromkeys(here["task"]):
             if (share := result.commonest.get((model, task))) is not None:
-                _commonest(made, share, task_name(task), inks[task], panels.cell(place))
+                made.add_scatter(
+                    x=[here["k"].min(), here["k"].max()],
+                    y=[share] * 2,
+                    mode="lines",
+                    line={"width": 1, "dash": "dot", "color": inks[task]},
+                    name="always the commonest answer",
+                    legendgroup="always the commonest answer",
+                    hovertemplate=f"{task_name(task)}: always the commonest answer, %{{y:.1%}}"
+                    "<extra></extra>",
+                    **panels.cell(place),
+                )
     accuracy_axis(made)
     counts = sorted(set(frame["k"]))
     units = PLURALS.get(frame["unit"].iloc[0], "units")
@@ -81,22 +90,6 @@ def prune_curve(result: PruneCurve) -> go.Figure:
     made.update_layout(height=132 + panels.inside, margin={"b": 60})
     legend_below(made)
     return made
-
-
-def _commonest(made: go.Figure, share: float, task: str, ink: str, cell: Mapping[str, int]) -> None:
-    """A thin line at what one answer to everything would score, named where the pointer is."""
-    made.add_hline(y=share, line={"width": 1, "dash": "dot", "color": ink}, opacity=0.6, **cell)
-    made.add_scatter(
-        x=[0],
-        y=[share],
-        mode="markers",
-        marker={"symbol": "line-ew", "size": 14, "line": {"width": 2, "color": ink}},
-        hovertemplate=f"{task}: always the commonest answer, %{{y:.1%}}<extra></extra>",
-        name="always the commonest answer",
-        legendgroup="commonest",
-        showlegend=not any(trace.legendgroup == "commonest" for trace in made.data),
-        **cell,
-    )
 
 
 def unit_places(result: UnitPlaces) -> go.Figure:

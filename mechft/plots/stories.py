@@ -148,15 +148,16 @@ def _base_band(made: go.Figure, base: pd.Series[Any], last: int, where: Mapping[
     line_with_band(
         made, [0.0, spread_steps(last)], [base["share"]] * 2, [base["ci_low"]] * 2,
         [base["ci_high"]] * 2, name="base, before any deletion", line_colour=colour("base"),
-        opacity=0.12, **where,
+        opacity=0.12,
+        line={
+            "mode": "lines",
+            "showlegend": False,
+            "line": {"width": 1.5, "color": colour("base")},
+            "hovertemplate": f"<b>base</b>: {base['share']:.1%} [{base['ci_low']:.1%}, "
+            f"{base['ci_high']:.1%}]<extra></extra>",
+        },
+        **where,
     )  # fmt: skip
-    made.data[-1].update(
-        mode="lines",
-        showlegend=False,
-        line={"width": 1.5},
-        hovertemplate=f"<b>base</b>: {base['share']:.1%} [{base['ci_low']:.1%}, {base['ci_high']:.1%}]"
-        "<extra></extra>",
-    )
 
 
 def _lines_over_steps(

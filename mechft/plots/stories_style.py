@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mechft.errors import require
-from mechft.plots.colours import PALETTE, colour
+from mechft.plots.colours import PALETTE, colour, marker
 from mechft.plots.style import count_label, line_with_band
 
 if TYPE_CHECKING:
@@ -188,17 +188,24 @@ def line(
     model, protocol, _ = labels
     y, low, high = values
     group = group or model_name(model, protocol)
-    line_with_band(
-        made, list(x), list(y), list(low), list(high), name=group,
-        line_colour=ink or model_colour(model, protocol), dash=dash or model_dash(model),
-        opacity=0.1,  # many overlap
-        **where,
-    )  # fmt: skip
     said = model_name(*labels) + ("" if group == model_name(model, protocol) else f", {group}")
-    made.data[-1].update(
-        showlegend=False,
-        text=list(texts),
-        marker={"size": 4},
-        hovertemplate=f"<b>{said}</b><br>%{{text}}: %{{y:{number}}} "
-        f"[%{{customdata[0]:{number}}}, %{{customdata[1]:{number}}}]<extra></extra>",
+    ink = ink or model_colour(model, protocol)
+    line_with_band(
+        made,
+        list(x),
+        list(y),
+        list(low),
+        list(high),
+        name=group,
+        line_colour=ink,
+        dash=dash or model_dash(model),
+        opacity=0.1,  # many overlap
+        line={
+            "showlegend": False,
+            "text": list(texts),
+            "marker": {"size": 4, "symbol": marker(ink)},
+            "hovertemplate": f"<b>{said}</b><br>%{{text}}: %{{y:{number}}} "
+            f"[%{{customdata[0]:{number}}}, %{{customdata[1]:{number}}}]<extra></extra>",
+        },
+        **where,
     )

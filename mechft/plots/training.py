@@ -98,10 +98,11 @@ def _over_steps(made: go.Figure, rows: pd.DataFrame, name: str, ink: str, **wher
     """A line of accuracies over steps, with its band."""
     line_with_band(
         made, rows["step"].map(spread_steps), rows["accuracy"], rows["ci_low"], rows["ci_high"],
-        name=name, line_colour=ink, **where,
+        name=name, line_colour=ink,
+        line={
+            "text": [f"step {step:,}" for step in rows["step"]],
+            "hovertemplate": f"<b>{name}</b><br>%{{text}}: %{{y:.1%}} "
+            "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>",
+        },
+        **where,
     )  # fmt: skip
-    made.data[-1].text = [f"step {step:,}" for step in rows["step"]]
-    made.data[-1].hovertemplate = (
-        f"<b>{name}</b><br>%{{text}}: %{{y:.1%}} "
-        "[%{customdata[0]:.1%}, %{customdata[1]:.1%}]<extra></extra>"
-    )

@@ -51,12 +51,12 @@ def interpolation(result: Interpolation) -> go.Figure:
     for (model, metric, task), rows in frame.groupby(["model", "metric", "task"], sort=False):
         where: dict[str, Any] = {"row": metrics.index(metric) + 1, "col": models.index(model) + 1}
         name = task_name(task)
+        plain = _plain(f"{name}</b><br>{model}, alpha = ", str(metric))
         line_with_band(
             made, rows["alpha"], rows["value"], rows["ci_low"], rows["ci_high"], name=name,
-            line_colour=colours[task], hover=f"{model}, alpha = ", **where,
+            line_colour=colours[task], hover=f"{model}, alpha = ",
+            line=None if metric == "accuracy" else {"hovertemplate": plain}, **where,
         )  # fmt: skip
-        if metric != "accuracy":
-            made.data[-1].hovertemplate = _plain(f"{name}</b><br>{model}, alpha = ", str(metric))
         ends = rows[rows["alpha"].isin([0, 1])]
         made.add_scatter(
             x=ends["alpha"], y=ends["value"], mode="lines", legendgroup=name, showlegend=False,
@@ -128,20 +128,20 @@ def low_rank(result: LowRank) -> go.Figure:
         rows = rows.sort_values("rank")
         random = change == "random"
         label = f"{name}, random directions" if random else name
+        shape = ".1%" if metric == "accuracy" else ".3g"
+        told = {
+            "text": [
+                f"{model}, rank {rank}, {energy:.0%} of ‖Δ‖²"
+                for rank, energy in zip(rows["rank"], rows["energy"], strict=True)
+            ],
+            "hovertemplate": f"<b>{label}</b><br>%{{text}}<br>%{{y:{shape}}} "
+            f"[%{{customdata[0]:{shape}}}, %{{customdata[1]:{shape}}}]<extra></extra>",
+        }
         line_with_band(
             made, [place[rank] for rank in rows["rank"]], rows["value"], rows["ci_low"],
             rows["ci_high"], name=label, line_colour=colour, dash="dash" if random else "solid",
-            **where,
+            line=told, **where,
         )  # fmt: skip
-        shape = ".1%" if metric == "accuracy" else ".3g"
-        made.data[-1].text = [
-            f"{model}, rank {rank}, {energy:.0%} of ‖Δ‖²"
-            for rank, energy in zip(rows["rank"], rows["energy"], strict=True)
-        ]
-        made.data[-1].hovertemplate = (
-            f"<b>{label}</b><br>%{{text}}<br>%{{y:{shape}}} [%{{customdata[0]:{shape}}}, "
-            f"%{{customdata[1]:{shape}}}]<extra></extra>"
-        )
     if metric == "accuracy":
         accuracy_axis(made)
     for line in (0.5, len(ranks) + 0.5):

@@ -11,7 +11,8 @@ from mechft.errors import require
 from mechft.randomness import generator
 from mechft.shortcuts.common import together
 from mechft.tasks.contrast import Contrast
-from mechft.training.recipes import reverse_finetune, scratch_finetune
+from mechft.training.controls import scratch_finetune
+from mechft.training.recipes import reverse_finetune
 from mechft.training.trained import Trained
 
 

@@ -115,3 +115,8 @@ def accuracy(model: ModelLike, batch: TokenBatch) -> Proportion:
         (1.0, 100)
     """
     return proportion(int(answered_right(model, batch).sum()), len(batch))
+
+
+def commonest_answer(batch: TokenBatch) -> float:
+    """Accuracy of always giving the commonest right answer."""
+    return float(batch.answer.unique(return_counts=True)[1].max()) / len(batch)

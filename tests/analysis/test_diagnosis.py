@@ -27,7 +27,8 @@ from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import build_model, clone, model_config
 from mechft.plots import plot
 from mechft.randomness import generator
-from mechft.training.recipes import reverse_finetune, scratch_finetune
+from mechft.training.controls import scratch_finetune
+from mechft.training.recipes import reverse_finetune
 from mechft.training.trained import Trained, load
 from tests.planted import NEURONS, destroyed, wrapped
 

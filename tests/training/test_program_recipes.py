@@ -13,10 +13,11 @@ from mechft.models.build import ModelConfig, build_model, fingerprint
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.program_config import ProgramConfig
 from mechft.tasks.programs import ProgramTask
+from mechft.training.controls import fresh, scratch, scratch_finetune
 from mechft.training.many import finetune_many, reverse_finetune_many
 from mechft.training.plan import finetuning_plan, reversal_plan
 from mechft.training.protocols import PROTOCOLS, protocol_of
-from mechft.training.recipes import finetune, fresh, reverse_finetune, scratch, scratch_finetune
+from mechft.training.recipes import finetune, reverse_finetune
 from mechft.training.trained import Trained, load, save
 
 FAST: dict[str, Any] = {"steps": 3, "batch_size": 8, "evaluation_size": 20}

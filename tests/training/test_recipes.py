@@ -16,15 +16,9 @@ from mechft.models.channels import attach_labels_, residual_labels
 from mechft.randomness import generator
 from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg import PCFGTask
+from mechft.training.controls import fresh, scratch, scratch_finetune
 from mechft.training.evaluation import accuracy, answer_logits
-from mechft.training.recipes import (
-    finetune,
-    fresh,
-    pretrain,
-    reverse_finetune,
-    scratch,
-    scratch_finetune,
-)
+from mechft.training.recipes import finetune, pretrain, reverse_finetune
 from mechft.training.trained import Trained, load, save
 
 FAST: dict[str, Any] = {"steps": 3, "batch_size": 8, "evaluation_size": 20}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from mechft.analysis.diagnosis import commonest_answer
 from mechft.analysis.pruning import prune_curve
 from mechft.experiments.pcfg.train_work import (
     Needs,
@@ -22,8 +21,8 @@ from mechft.shortcuts.probing import probe
 from mechft.statistics import proportion
 from mechft.tasks.contrast import Contrast
 from mechft.training.behaviour import behaviour_queries
+from mechft.training.controls import fresh
 from mechft.training.evaluation import predictions
-from mechft.training.recipes import fresh
 from mechft.training.trained import load
 
 
@@ -45,7 +44,7 @@ def prune_work(settings: Settings, needs: Needs, folder: Path) -> None:
         seed=seed,
         name="model",
     )
-    floors = {name: commonest_answer(batch) for name, batch in batches.items()}
+    floors = {task: share for (_, task), share in curve.commonest.items()}
     write_frame(curve.frame.assign(commonest=curve.frame["task"].map(floors)), folder / "curve.csv")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mechft.analysis.diagnosis import commonest_answer
 from mechft.errors import TrainingDivergedError
 from mechft.experiments.pcfg.bundled_runs import bundled_for, copy_bundled
 from mechft.experiments.store.job import WorkFailedError
@@ -22,12 +21,12 @@ from mechft.tasks.contrast import Contrast
 from mechft.tasks.pcfg_config import PCFGConfig
 from mechft.tasks.task import Task
 from mechft.training.behaviour import behaviour_queries, evaluation_batches
-from mechft.training.evaluation import accuracy
+from mechft.training.controls import fresh
+from mechft.training.evaluation import accuracy, commonest_answer
 from mechft.training.many import carry_out_together
 from mechft.training.plan import Plan, carry_out, finetuning_plan, reversal_plan
 from mechft.training.precision import Precision
 from mechft.training.pretraining import pretraining_plan
-from mechft.training.recipes import fresh
 from mechft.training.trained import MODEL_FILE, Trained, load, save
 
 Settings = Mapping[str, Any]
