@@ -22,6 +22,8 @@ MEANINGS = {
     "n_ctx": "longest input in tokens",
     "batch_size": "windows a step",
     "micro_batches": "parts a batch is computed in",
+    "copying_steps": "steps of base models, before stories, on random tokens that repeat",
+    "copying_length": "length of those rows in tokens",
     "pretraining_steps": "steps of base models",
     "learning_rate": "of base models, at its peak",
     "deletion_steps": "steps of every protocol",

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from mechft.errors import TrainingDivergedError, require
-from mechft.experiments.store.job import WorkFailedError
+from mechft.errors import require
 from mechft.experiments.stories.data_work import held_out, labelled, tokenizer_of
-from mechft.experiments.stories.train_work import device
+from mechft.experiments.stories.train_work import device, train_or_fail
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.randomness import derive_seed
 from mechft.statistics import proportion
@@ -27,7 +26,6 @@ from mechft.tasks.stories.rows import story_rows
 from mechft.tasks.stories.tokenizer import END_ID, StoryTokenizer
 from mechft.training.config import TrainConfig, geometric_steps
 from mechft.training.evaluation import predictions
-from mechft.training.loop import train
 from mechft.training.trained import MODEL_FILE
 
 if TYPE_CHECKING:
@@ -99,12 +97,9 @@ def classifier_work(settings: Settings, needs: Needs, folder: Path) -> None:
         evaluate_at=geometric_steps(steps, per_decade=3),
     )
     watched = {"held out": test_rows.rows(slice(0, 300))}
-    try:
-        history = train(
-            model, LabelledStories(train_rows), config, evaluations=watched, directory=folder
-        )
-    except TrainingDivergedError as error:
-        raise WorkFailedError(str(error)) from error
+    history = train_or_fail(
+        model, LabelledStories(train_rows), config, evaluations=watched, directory=folder
+    )
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     _accuracy(model, test_rows).to_csv(folder / "accuracy.csv", index=False)
     save_checkpoint(folder / MODEL_FILE, model, {"settings": dict(settings)})

@@ -75,6 +75,8 @@ class StoriesScale:
         n_ctx: Longest input in tokens.
         batch_size: Windows a step.
         micro_batches: Parts a batch is computed in.
+        copying_steps, copying_length: Of training base models, before they see a story, on random tokens that
+            repeat (``RepeatedTokens``), in rows of that length and as many tokens a step; 0 for none.
         pretraining_steps, learning_rate: Of base models.
         deletion_steps: Steps of every protocol.
         rates: Their learning rates, by the paper's names.
@@ -98,6 +100,8 @@ class StoriesScale:
     n_ctx: int = 1024
     batch_size: int = 128
     micro_batches: int = 8
+    copying_steps: int = 0
+    copying_length: int = 64
     pretraining_steps: int = 30_000
     learning_rate: float = 1e-3
     deletion_steps: int = 4000

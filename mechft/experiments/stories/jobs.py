@@ -15,6 +15,7 @@ from mechft.experiments.store.job import Job
 from mechft.experiments.stories.config import DELETIONS, StoriesConfig, StoriesScale
 from mechft.experiments.stories.kinds import (
     CLASSIFY,
+    COPYING,
     DATA,
     DIFF,
     FINETUNE,
@@ -82,19 +83,37 @@ class StoryJobs:
             **settings,
         }
 
+    @property
+    def _shape(self) -> dict[str, Any]:
+        return asdict(llama_preset(self.scale.preset, n_ctx=self.scale.n_ctx))
+
+    def copying(self, seed: int) -> Job:
+        """The start of the base and of the model that never saw the feature: taught to say again."""
+        scale = self.scale
+        settings = {
+            "model": self._shape,
+            "steps": scale.copying_steps,
+            "learning_rate": scale.learning_rate,
+            "batch_size": scale.batch_size * scale.n_ctx // scale.copying_length,
+            "n_ctx": scale.copying_length,
+            "precision": scale.precision,
+            "seed": seed,
+        }
+        return Job(COPYING, settings)
+
     def base(self, seed: int, corpus: str = "identity") -> Job:
         """A model pretrained on all stories, or (corpus ``NEVER``) on those without the feature."""
         scale = self.scale
-        shape = llama_preset(scale.preset, n_ctx=scale.n_ctx)
         settings = self._training(
             corpus,
             seed,
-            model=asdict(shape),
+            model=self._shape,
             steps=scale.pretraining_steps,
             learning_rate=scale.learning_rate,
             moments=[],
         )
-        return Job(PRETRAIN, settings, {"data": self.data()})
+        start = {"start": self.copying(seed)} if scale.copying_steps else {}
+        return Job(PRETRAIN, settings, {"data": self.data(), **start})
 
     def deleted(self, seed: int, protocol: str, rate: str) -> Job:
         """A base model after a protocol of deletion."""

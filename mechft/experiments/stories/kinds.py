@@ -29,6 +29,7 @@ def _rendered(settings: Mapping[str, Any]) -> float:
 
 
 DATA = Kind("story-data", 1, f"{_WORK}.data_work:data_work", _rendered)
+COPYING = Kind("story-copying", 1, f"{_WORK}.train_work:copying_work", _tokens)
 PRETRAIN = Kind("story-pretrain", 1, f"{_WORK}.train_work:pretrain_work", _tokens)
 FINETUNE = Kind("story-finetune", 1, f"{_WORK}.train_work:finetune_work", _tokens)
 CLASSIFY = Kind("story-classifier", 1, f"{_WORK}.classifier_work:classifier_work", _tokens)
@@ -36,4 +37,6 @@ WRITE = Kind("story-writing", 1, f"{_WORK}.writing_work:writing_work", _written)
 PROBE = Kind("story-probe", 1, f"{_WORK}.inside_work:probe_work", _read)
 DIFF = Kind("story-diff", 1, f"{_WORK}.inside_work:diff_work", _read)
 
-STORY_KINDS = {kind.name: kind for kind in (DATA, PRETRAIN, FINETUNE, CLASSIFY, WRITE, PROBE, DIFF)}
+STORY_KINDS = {
+    kind.name: kind for kind in (DATA, COPYING, PRETRAIN, FINETUNE, CLASSIFY, WRITE, PROBE, DIFF)
+}

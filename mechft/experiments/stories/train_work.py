@@ -17,12 +17,14 @@ from mechft.files import replacing
 from mechft.models.build import build_model
 from mechft.models.checkpoint import load_checkpoint, save_checkpoint
 from mechft.models.llama_config import LlamaConfig
-from mechft.randomness import derive_seed
+from mechft.randomness import derive_seed, generator
 from mechft.statistics import Proportion
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.stories.packed import PackedSource
 from mechft.tasks.stories.protocols import has_feature
+from mechft.tasks.stories.repeated import RepeatedTokens
 from mechft.tasks.stories.rows import STORY_START, story_rows
+from mechft.tasks.stories.tokenizer import END_ID
 from mechft.training.callbacks import Callback, SaveModels
 from mechft.training.config import TrainConfig, geometric_steps
 from mechft.training.loop import train
@@ -35,16 +37,50 @@ Settings = Mapping[str, Any]
 Needs = Mapping[str, Path]
 
 HISTORY_FILE = "history.csv"
+COPIES = 500  # rows that copying is measured on
+
+
+def copying_work(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Train a model from nothing to say again what came after before, on random tokens (``RepeatedTokens``).
+
+    Leaves: model.safetensors, history.csv (as ``train``'s: whether a row's last token was said right).
+    """
+    model = _drawn(settings).to(device(), print_details=False)
+    steps, seed = settings["steps"], derive_seed(settings["seed"], "copying")
+    config = TrainConfig(
+        steps=steps,
+        learning_rate=settings["learning_rate"],
+        batch_size=settings["batch_size"],
+        loss="next_token",
+        answer_weight=0.0,
+        warmup_fraction=0.1,
+        seed=seed,
+        evaluate_at=geometric_steps(steps, per_decade=3),
+        precision=settings["precision"],
+    )
+    source = RepeatedTokens(model.cfg.d_vocab, settings["n_ctx"], first_token=END_ID + 1)
+    watched = {"repeated": source.sample(COPIES, generator(seed, "evaluation"))}
+    history = train_or_fail(model, source, config, evaluations=watched, directory=folder)
+    pd.DataFrame(history).to_csv(folder / HISTORY_FILE, index=False)
+    save_checkpoint(folder / MODEL_FILE, model, {"settings": dict(settings)})
 
 
 def pretrain_work(settings: Settings, needs: Needs, folder: Path) -> None:
-    """Train a model from nothing on one protocol's corpus: "identity", or "F" for the control.
+    """Train a model on one protocol's corpus: "identity", or "F" for the control.
+
+    It starts from nothing, or from what ``copying_work`` left.
 
     Leaves: model.safetensors, history.csv (step, texts, loss, ci_low, ci_high, n, tokens).
     """
-    shape = LlamaConfig(**settings["model"])
-    model = build_model(shape, seed=derive_seed(settings["seed"], "weights"))
+    start = needs.get("start")
+    model = load_checkpoint(start / MODEL_FILE).model if start else _drawn(settings)
     _train(model, settings, needs["data"], folder)
+
+
+def _drawn(settings: Settings) -> HookedTransformer:
+    """A model of random weights."""
+    shape = LlamaConfig(**settings["model"])
+    return build_model(shape, seed=derive_seed(settings["seed"], "weights"))
 
 
 def finetune_work(settings: Settings, needs: Needs, folder: Path) -> None:
@@ -77,11 +113,16 @@ def _train(model: HookedTransformer, settings: Settings, data: Path, folder: Pat
     if moments:
         watchers.append(SaveModels(folder, moments=moments))
     source = PackedSource(corpus_of(data, settings["corpus"]), n_ctx, begin="documents")
-    try:
-        train(model, source, config, directory=folder, callbacks=watchers)
-    except TrainingDivergedError as error:  # a finding: the same settings would diverge again
-        raise WorkFailedError(str(error)) from error
+    train_or_fail(model, source, config, directory=folder, callbacks=watchers)
     save_checkpoint(folder / MODEL_FILE, model, {"settings": dict(settings)})
+
+
+def train_or_fail(*what: Any, **how: Any) -> list[dict[str, Any]]:
+    """``train``; that it diverged is a finding: the same settings would diverge again."""
+    try:
+        return train(*what, **how)
+    except TrainingDivergedError as error:
+        raise WorkFailedError(str(error)) from error
 
 
 def loss_rows(data: Path, length: int, number: int, feature: str) -> dict[str, TokenBatch]:
