@@ -74,6 +74,8 @@ class Diagnosis(Result):
         ]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         return f"<p><b>{self.verdict}</b>: {html.escape(self.reason)}</p>{super()._repr_html_()}"
 

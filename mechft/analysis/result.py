@@ -19,12 +19,23 @@ class Result:
 
     frame: pd.DataFrame
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__repr__" not in vars(cls):  # a dataclass's own prints whole frames, cut in the middle
+            setattr(cls, "__repr__", Result.__repr__)  # noqa: B010 (mypy refuses to assign a method)
+
     def __len__(self) -> int:
         return len(self.frame)
 
+    def __repr__(self) -> str:
+        rows = f"{len(self.frame):,} row" + "s" * (len(self.frame) != 1)
+        return f"<{type(self).__name__}: {self._sentence()} {rows} in .frame: {', '.join(self.frame.columns)}>"
+
+    def _sentence(self) -> str:
+        return (type(self).__doc__ or "").strip().splitlines()[0]
+
     def _repr_html_(self) -> str:
-        sentence = (type(self).__doc__ or "").strip().splitlines()[0]
-        return f"<p><b>{type(self).__name__}</b>: {sentence}</p>{_table(self.frame)}"
+        return f"<p><b>{type(self).__name__}</b>: {self._sentence()}</p>{_table(self.frame)}"
 
 
 def _table(frame: pd.DataFrame) -> str:
