@@ -55,14 +55,21 @@ class Conditioned:
         )
         require(
             correlation.probability == 0 or shares[True] >= _RAREST,
-            f"The offset q = {correlation.offset} is out of reach: {claim}. Choose an offset nearer "
-            "to what plain strings have.",
+            f"The offset q = {correlation.offset} is out of reach: {claim}. Give the task or the recipe an "
+            f"offset that plain strings have: {self._offsets(trial)}.",
         )
         require(
             correlation.probability == 1 or shares[False] >= _RAREST,
             f"Strings without the correlation are out of reach: {claim}. Choose another offset, other "
             "strings, or probability 1.",
         )
+
+    def _offsets(self, strings: Tensor) -> str:
+        """The offsets that most strings have, in words."""
+        pretraining, finetuning = self.values(strings)
+        offsets, counts = (finetuning - pretraining).unique(return_counts=True)
+        shown = counts.argsort(descending=True)[:4].tolist()
+        return ", ".join(f"{offsets[i]:g} ({counts[i] / len(strings):.1%})" for i in shown)
 
     def _fits(self, strings: Tensor) -> dict[bool, Bool[Tensor, " string"]]:
         """Which strings do as ones with the correlation (True), and which as ones without (False)."""
