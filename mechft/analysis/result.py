@@ -29,7 +29,8 @@ class Result:
 
     def __repr__(self) -> str:
         rows = f"{len(self.frame):,} row" + "s" * (len(self.frame) != 1)
-        return f"<{type(self).__name__}: {self._sentence()} {rows} in .frame: {', '.join(self.frame.columns)}>"
+        columns = ", ".join(self.frame.columns)
+        return f"<{type(self).__name__}: {self._sentence()} {rows} in .frame: {columns}>"
 
     def _sentence(self) -> str:
         return (type(self).__doc__ or "").strip().splitlines()[0]
