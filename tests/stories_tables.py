@@ -141,6 +141,7 @@ def made_up_study(
     out: Path, *, seeds: int = 2, source: str = "procedural", **settings: Any
 ) -> StoriesResult:
     """A study of small size whose tables have the labels of the real pieces."""
+    settings = {"feature": "Twist"} | settings
     config = StoriesConfig(out=out, seeds=seeds, source=source, **settings)
     scale = story_scale_of(replace(config, quick=True))
     if not config.quick:  # two rates, as the real ones have

@@ -50,6 +50,8 @@ def save_checkpoint(
     model: HookedTransformer,
     description: Mapping[str, Any],
     extra: Mapping[str, Tensor] | None = None,
+    *,
+    stored_as: torch.dtype | None = None,
 ) -> Path:
     """Write a model and its description to ``path``, replacing it in one step.
 
@@ -58,6 +60,8 @@ def save_checkpoint(
         model: A HookedTransformer that ``build_model`` or ``compile_program`` made.
         description: JSON values to keep with it.
         extra: Other tensors to keep.
+        stored_as: Type of the weights in the file, by default the model's own. With float16 the file has half
+            the size of a float32 model's; what is read from it is the model's type again, rounded.
 
     A process killed at any moment leaves either the old file or the new one, never half of one.
 
@@ -70,7 +74,10 @@ def save_checkpoint(
     _check_described(model)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
+    tensors = {
+        f"model.{name}": parameter.detach().to(stored_as or parameter.dtype).contiguous()
+        for name, parameter in model.named_parameters()
+    }
     tensors |= {f"extra.{name}": t.contiguous() for name, t in (extra or {}).items()}
     header = {
         "format": FORMAT,

@@ -23,8 +23,14 @@ from mechft.models.opening_adapters import (
     with_adapter,
 )
 from mechft.models.opening_files import bridged, own_copy, read_hugging_face
+from mechft.models.tokenizers import (
+    TOKENIZER,
+    as_coder,
+    read_tokenizer,
+    read_tokenizer_file,
+    tokenizer_of,
+)
 from mechft.models.tokenizers import TextCoder as TextCoder
-from mechft.models.tokenizers import as_coder, read_tokenizer, read_tokenizer_file
 from mechft.models.weights import is_hooked_transformer
 
 _WEIGHTS = "model.safetensors"
@@ -153,8 +159,8 @@ def _of_path(
         return _of_checkpoint(place, device, dtype)
     known = manifest()
     if str(what) in known:
-        model = load_checkpoint(bundled_path(str(what))).model
-        return _of_hooked(model, str(what), device, dtype, "bundled model")
+        opened = _of_checkpoint(bundled_path(str(what)), device, dtype, "bundled model")
+        return replace(opened, name=str(what))
     raise UnknownNameError(
         f"{unknown_name('model (no bundled one, and no file or folder)', str(what), known)} Nothing is "
         "downloaded: fetch a Hugging Face model first (hf download NAME --local-dir FOLDER), and give the "
@@ -162,14 +168,21 @@ def _of_path(
     )
 
 
-def _of_checkpoint(path: Path, device: torch.device | str | None, dtype: torch.dtype) -> Opened:
+def _of_checkpoint(
+    path: Path,
+    device: torch.device | str | None,
+    dtype: torch.dtype,
+    kind: str = "mechft checkpoint",
+) -> Opened:
     found = load_checkpoint(path)
     place = path.resolve()
     called = found.description.get("name")
     if not isinstance(called, str):
         called = place.parent.name if path.name == _WEIGHTS else place.stem
-    opened = _of_hooked(found.model, called, device, dtype, "mechft checkpoint")
-    coder, first_token = as_coder(read_tokenizer_file(path.parent))
+    opened = _of_hooked(found.model, called, device, dtype, kind)
+    own = found.description.get(TOKENIZER)
+    tokenizer = tokenizer_of(own, path) if own else read_tokenizer_file(path.parent)
+    coder, first_token = as_coder(tokenizer)
     return replace(opened, coder=coder, first_token=first_token)
 
 

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from mechft.errors import CheckpointError, ConfigError
 
+TOKENIZER = "tokenizer"
+"""Under this name a checkpoint's description may hold its tokenizer, as the text of a tokenizer.json."""
+
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Any of these in a folder says that there is a tokenizer in it."""
 
@@ -139,15 +142,22 @@ def read_tokenizer_file(folder: Path) -> Any | None:
         CheckpointError: If there is one, but it cannot be read.
     """
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        return None
+    return tokenizer_of(path.read_text(encoding="utf-8"), path) if path.is_file() else None
+
+
+def tokenizer_of(text: str, path: Path) -> Any:
+    """The tokenizer that the text of a tokenizer.json describes.
+
+    Raises:
+        CheckpointError: If it describes none; ``path`` is where the text comes from.
+    """
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_str(text)
     except Exception as error:  # the package raises Exception itself
         raise CheckpointError(
-            f"{path} is no tokenizer that the package tokenizers can read ({first_line(error)}). Save it "
+            f"{path} holds no tokenizer that the package tokenizers can read ({first_line(error)}). Save it "
             "again."
         ) from error
 

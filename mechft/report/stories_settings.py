@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MEANINGS = {
     "preset": "size of data and models",
+    "feature": "deleted unless another is asked for",
     "train_stories": "stories that models are trained on",
     "test_stories": "stories held out",
     "labelled_stories": "stories that the classifier and probes learn from",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +31,30 @@ COUNTS = (
     "stopped",
 )
 """What ``Prompts.counts`` counts; see there."""
+
+
+class TextModel(Protocol):
+    """What reading prompts takes from a model that was opened: ``open_model`` returns one."""
+
+    @property
+    def model(self) -> Any:
+        """With its vocabulary's size as ``cfg.d_vocab``."""
+        ...
+
+    @property
+    def coder(self) -> Any:
+        """Its tokenizer; None if it has none."""
+        ...
+
+    @property
+    def first_token(self) -> int | None:
+        """What its texts begin with."""
+        ...
+
+    @property
+    def n_ctx(self) -> int:
+        """Its longest input, in tokens."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,9 +89,9 @@ class Prompts:
 
 def read_prompts(
     data: Any,
-    encode: Encode | None,
+    encode: Encode | TextModel | None,
     *,
-    n_ctx: int,
+    n_ctx: int | None = None,
     first_token: int | None = None,
     limit: int | None = None,
     batch_size: int = 32,
@@ -91,7 +115,8 @@ def read_prompts(
             "prompt" and "answer" or with "text"; a list of strings (texts), of (prompt, answer) pairs, or of
             dicts with these fields; a DataFrame with these columns; a TokenBatch, used as it is; or token
             ids Int["row pos"], each row a text, used as they are and cut only where longer than ``n_ctx``.
-        encode: Text to token ids, without ``first_token``; None will do for token ids.
+        encode: What ``open_model`` returned, which says n_ctx, first_token and d_vocab where these
+            are not given; or text to token ids, without ``first_token``. None will do for token ids.
         n_ctx: The longest input the model takes, in tokens.
         first_token: What every row begins with (BOS); not doubled where ``encode`` puts it there already.
         limit: At most so many rows; reading stops there.
@@ -116,6 +141,18 @@ def read_prompts(
         >>> prompts.rows
         ((0, 2), (1,))
     """
+    if encode is not None and not callable(encode):
+        opened = encode
+        encode = None if opened.coder is None else opened.coder.encode
+        n_ctx = opened.n_ctx if n_ctx is None else n_ctx
+        first_token = opened.first_token if first_token is None else first_token
+        d_vocab = int(opened.model.cfg.d_vocab) if d_vocab is None else d_vocab
+    require(
+        n_ctx is not None,
+        "A model's longest input is given with a function that encodes; got no n_ctx. Give it, or what "
+        "open_model returned instead of the function.",
+    )
+    assert n_ctx is not None
     require(n_ctx >= 2, f"n_ctx is a model's longest input, at least 2 tokens; got {n_ctx}.")
     require(window >= 2, f"A window holds at least 2 tokens, one to predict; got {window}.")
     for name, size in (("batch_size", batch_size), ("limit", limit)):

@@ -218,7 +218,7 @@ def load(name_or_path: str | Path) -> Trained:
     except (KeyError, TypeError, MechftError) as error:
         raise CheckpointError(
             f"{path} holds weights but not the task and history that save() writes with them "
-            f"({error}). Load it with mechft.models.checkpoint.load_checkpoint instead."
+            f"({error}). For what needs no task, open it: mechft.open_model."
         ) from error
     cfg = found.model.cfg
     sizes = (cfg.d_vocab, cfg.d_vocab_out, cfg.n_ctx)

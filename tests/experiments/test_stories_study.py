@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from mechft.errors import ConfigError, UnknownNameError
 from mechft.experiments.stories import study
 from mechft.experiments.stories.claims import story_checks
 from mechft.experiments.stories.config import DELETIONS, StoriesConfig, StoriesScale
+from mechft.experiments.stories.jobs import NEVER, StoryJobs
 from mechft.experiments.stories.result import StoriesResult, read_stories_result
 from mechft.experiments.sweep.pools import GivenPool, ThisProcess
 from mechft.models import llama_config
@@ -22,8 +24,8 @@ from mechft.tasks.stories.procedural import ProceduralStories
 
 MICRO = StoriesScale(
     preset="tiny", train_stories=250, test_stories=60, labelled_stories=60, n_ctx=64, batch_size=4,
-    micro_batches=2, pretraining_steps=4, deletion_steps=2, rates=(("M", 1e-3),), reverse_steps=3,
-    reverse_rate=1e-3, moments=(0, 3), generations=4, new_tokens=8, loss_stories=4,
+    micro_batches=2, copying_steps=2, copying_length=16, pretraining_steps=4, deletion_steps=2,
+    rates=(("M", 1e-3),), reverse_steps=3, reverse_rate=1e-3, moments=(0, 3), generations=4, new_tokens=8, loss_stories=4,
     classifier_steps=2, classifier_rate=1e-3, probe_stories=60,
 )  # fmt: skip
 
@@ -65,7 +67,7 @@ def check_tables(result: StoriesResult, judges: set[str]) -> None:
 def test_procedural_stories(
     small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = StoriesConfig(out=tmp_path)
+    config = StoriesConfig(out=tmp_path, feature="Twist")
     result = run(config)
     check_tables(result, {"classifier", "rule"})
     assert {"decisions", "pruning", "patching", "weights", "activations"} <= set(result.tables)
@@ -132,7 +134,7 @@ def made_up(after: int, back: int, control: int) -> StoriesResult:
     tables = {
         "writing": writing, "reversal_writing": reversal, "probes": probes, "classifier": classifier
     }  # fmt: skip
-    return StoriesResult(StoriesConfig(), MICRO, tables, (), (), {})
+    return StoriesResult(StoriesConfig(feature="Twist"), MICRO, tables, (), (), {})
 
 
 @pytest.mark.parametrize(
@@ -149,9 +151,27 @@ def test_verdicts(after: int, back: int, control: int, expected: list[bool | Non
     assert [check.holds for check in story_checks(made_up(after, back, control))] == expected
 
 
+def test_the_feature_is_the_presets_unless_another_is_asked_for() -> None:
+    assert [StoriesConfig(preset=preset).feature for preset in ("tiny", "small", "paper")] == [
+        "Conflict", "Twist", "Twist",
+    ]  # fmt: skip
+    assert StoriesConfig(feature="MoralValue").feature == "MoralValue"
+
+
+def test_a_base_and_the_one_that_never_saw_the_feature_start_alike() -> None:
+    jobs = StoryJobs(StoriesConfig(), replace(MICRO, copying_steps=2))
+    assert jobs.base(0).needs["start"] == jobs.base(0, NEVER).needs["start"] == jobs.copying(0)
+    assert (
+        jobs.copying(0).settings["batch_size"] == 16
+    )  # as many tokens a step as of stories: 4 × 64
+    assert "start" not in StoryJobs(StoriesConfig(), replace(MICRO, copying_steps=0)).base(0).needs
+
+
 def test_bad_input_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Twist"):
         StoriesConfig(feature="Tragedy")
+    with pytest.raises(UnknownNameError, match=r"preset 'huge'.*tiny"):
+        StoriesConfig(preset="huge")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="there is no"):
         study.run_stories(StoriesConfig(out=tmp_path / "a", source=str(tmp_path / "none.txt")))
     other = tmp_path / "other.txt"

@@ -211,6 +211,22 @@ def test_bundled_models_and_checkpoints(trained: Trained, tmp_path: Path) -> Non
     bare = open_model(tmp_path / "bare" / "step-7.safetensors")
     assert bare.name == "step-7" and bare.first_token == 1
     assert bare.coder is not None and bare.coder.encode("w9") == [9]
+    text = tokenizer(begin=False).backend_tokenizer.to_str()  # its own goes before the folder's
+    own = save_checkpoint(
+        tmp_path / "bare" / "own.safetensors", trained.model, {"name": "own", "tokenizer": text},
+        stored_as=torch.float16,
+    )  # fmt: skip
+    opened = open_model(own)
+    assert (opened.name, opened.first_token) == ("own", None) and opened.coder is not None
+    for (
+        name,
+        weights,
+    ) in opened.model.named_parameters():  # rounded once, on their way into the file
+        there = dict(trained.model.named_parameters())[name]
+        assert weights.dtype == there.dtype and torch.equal(weights, there.half().float())
+    broken = save_checkpoint(tmp_path / "broken.safetensors", trained.model, {"tokenizer": "{}"})
+    with pytest.raises(CheckpointError, match=r"broken.safetensors holds no tokenizer"):
+        open_model(broken)
 
 
 def test_models_in_memory_are_used_as_they_are(

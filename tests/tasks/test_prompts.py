@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -291,6 +292,30 @@ def test_bad_frames() -> None:
         read_prompts(pd.DataFrame({"text": ["ab", None]}), letters, n_ctx=9)
 
 
+def test_what_open_model_returned_says_the_rest() -> None:
+    """n_ctx, the first token and the vocabulary are the model's; what is given goes before."""
+    cfg = SimpleNamespace(d_vocab=26)
+    opened = SimpleNamespace(
+        coder=SimpleNamespace(encode=letters),
+        first_token=0,
+        n_ctx=3,
+        model=SimpleNamespace(cfg=cfg),
+    )
+
+    def rows(**given: Any) -> list[list[list[int]]]:
+        return [b.tokens.tolist() for b in read_prompts(["bcdef"], opened, **given).batches]
+
+    assert rows() == [[[0, 1, 2], [0, 3, 4]], [[0, 5]]]
+    assert rows(n_ctx=9) == [[[0, 1, 2, 3, 4, 5]]]
+    assert rows(first_token=7) == [[[7, 1, 2], [7, 3, 4]], [[7, 5]]]
+    cfg.d_vocab = 5
+    with pytest.raises(ConfigError, match=r"vocabulary, 0\.\.4; .* has 5"):
+        read_prompts(["bcdef"], opened)
+    opened.coder = None
+    with pytest.raises(ConfigError, match=r"there is none\. Give one with the model"):
+        read_prompts(["abc"], opened)
+
+
 def test_bad_settings() -> None:
     for settings, message in (
         ({"n_ctx": 1}, "at least 2 tokens; got 1"),
@@ -300,5 +325,7 @@ def test_bad_settings() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             read_prompts(["abc"], letters, **settings)
+    with pytest.raises(ConfigError, match=r"got no n_ctx\. Give it, or what open_model returned"):
+        read_prompts(["abc"], letters)
     with pytest.raises(ConfigError, match=r"there is none\. Give one with the model"):
         read_prompts(["abc"], None, n_ctx=9)
