@@ -25,8 +25,9 @@ from mechft.tasks.stories.procedural import ProceduralStories
 MICRO = StoriesScale(
     preset="tiny", train_stories=250, test_stories=60, labelled_stories=60, n_ctx=64, batch_size=4,
     micro_batches=2, copying_steps=2, copying_length=16, pretraining_steps=4, deletion_steps=2,
-    rates=(("M", 1e-3),), reverse_steps=3, reverse_rate=1e-3, moments=(0, 3), generations=4, new_tokens=8, loss_stories=4,
-    classifier_steps=2, classifier_rate=1e-3, probe_stories=60,
+    rates=(("M", 1e-3),), reverse_steps=3, reverse_rate=1e-3, moments=(0, 3), generations=4,
+    new_tokens=8, loss_stories=4, classifier_steps=2, classifier_rate=1e-3,
+    probe_stories=60,
 )  # fmt: skip
 
 
