@@ -8,6 +8,12 @@ from pathlib import Path
 from mechft.errors import unknown_name
 
 _FOLDER = Path(__file__).parent / "paper"
+_PROTOCOLS = {
+    "filtering": "F",
+    "filtering+mix_and_match": "F+MM",
+    "filtering+randomisation": "F+RR",
+    "not_in_pretraining": "",
+}
 _TASKS = {"counter": "counter", "max": "max_identifier"}
 
 
@@ -32,6 +38,26 @@ def table3(program: str) -> dict[tuple[float, float], dict[str, float]]:
             f"acc_{ours}_cte{test}": float(row[f"{_TASKS[program]}_acc_o_{ours}_cte{test}"]) / 100
             for ours in ("pt", "ft")
             for test in (1, 0)
+        }
+        for row in rows
+    }
+
+
+def table1() -> dict[tuple[str, str], dict[int, float]]:
+    """Table 1 of Jain et al. (2024): generation scores for Twist while it is brought back.
+
+    Returns:
+        Shares by step of bringing back (0, 30, 300, 3,000), by (protocol, deletion's rate: "M" or "S"); the
+        model that never saw a twist is ("", "").
+    """
+    prefix = "twist_pct_iter_"
+    with (_FOLDER / "table1_tinystories_reft.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        (_PROTOCOLS[row["protocol"]], row["learning_rate"][0].upper().replace("-", "")): {
+            int(name.removeprefix(prefix)): float(value) / 100
+            for name, value in row.items()
+            if name.startswith(prefix)
         }
         for row in rows
     }

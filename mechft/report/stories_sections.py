@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mechft.experiments.paper_tables import table1
 from mechft.experiments.stories.claims import by
 from mechft.experiments.stories.result import StoriesResult
 from mechft.plots import stories as plots
@@ -21,7 +23,7 @@ def behaviour_sections(result: StoriesResult) -> list[Section]:
     if "writing" in result.tables:
         sections.append(_writing(result))
     if "reversal_writing" in result.tables:
-        sections.append(_return(result))
+        sections += [_return(result), _beside_the_paper(result)]
     if any(name in result.tables for name in plots.STAGES):
         sections.append(_losses(result))
     return sections
@@ -122,6 +124,51 @@ def _return(result: StoriesResult) -> Section:
             for judge in judges
         ],
     )
+
+
+def _beside_the_paper(result: StoriesResult) -> Section:
+    judge = by(result)
+    table = result.tables["reversal_writing"]
+    rows = table[(table["by"] == judge) & table["asked"].astype(bool)]
+    steps = sorted(set(rows["step"]))
+    ours = pooled_shares(with_models(rows), [*MODEL, "step"]).set_index(
+        ["protocol", "rate", "step"]
+    )
+    theirs = table1()
+    told = []
+    for protocol, rate in sorted({(protocol, rate) for protocol, rate, _ in ours.index}):
+        shares = [ours.loc[(protocol, rate, step), "share"] for step in steps]
+        paper = theirs.get((protocol, rate))
+        told.append(
+            {
+                "model": model_name("deleted" if protocol else "never", protocol, rate),
+                f"here, after {_listed(steps)} steps, %": _arrows(shares),
+                f"paper, after {_listed(theirs['', ''])} steps, %": _arrows(paper.values())
+                if paper
+                else "not in the table",
+            }
+        )
+    import pandas as pd
+
+    return Section(
+        "Table 1: beside the paper's numbers",
+        [
+            f"Stories with a {result.config.feature} among those asked for one, while it is brought back; in "
+            "the paper with a Twist, of 16 stories a cell. Models, stories, rates and steps differ: what can "
+            "be compared is the shape of a row.",
+        ],
+        table=pd.DataFrame(told),
+        data="reversal_writing.csv",
+        table_open=True,
+    )
+
+
+def _listed(steps: Iterable[int]) -> str:
+    return ", ".join(f"{step:,}" for step in steps)
+
+
+def _arrows(shares: Iterable[float]) -> str:
+    return " → ".join(f"{100 * share:.0f}" for share in shares)
 
 
 def _return_table(table: pd.DataFrame, judge: str) -> pd.DataFrame:

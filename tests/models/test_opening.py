@@ -218,10 +218,8 @@ def test_bundled_models_and_checkpoints(trained: Trained, tmp_path: Path) -> Non
     )  # fmt: skip
     opened = open_model(own)
     assert (opened.name, opened.first_token) == ("own", None) and opened.coder is not None
-    for (
-        name,
-        weights,
-    ) in opened.model.named_parameters():  # rounded once, on their way into the file
+    read: Any = opened.model
+    for name, weights in read.named_parameters():  # rounded once, on their way into the file
         there = dict(trained.model.named_parameters())[name]
         assert weights.dtype == there.dtype and torch.equal(weights, there.half().float())
     broken = save_checkpoint(tmp_path / "broken.safetensors", trained.model, {"tokenizer": "{}"})
