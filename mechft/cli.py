@@ -254,6 +254,9 @@ def _zoo_list(command: ZooList) -> None:
         task = entry["task"]
         if task["kind"] == "program":
             made = f"compiled by Tracr for strings of {task['length']} letters"
+        elif how := entry.get("story"):
+            deleted = f", {how['protocol']} at rate {how['rate']}" if how["protocol"] else ""
+            made = f"a language model of {task['source']} stories: {how['model']}{deleted}"
         elif how := entry.get("finetuning"):
             correlated = f"C_Tr = {how['train_correlation']:g}"
             made = (

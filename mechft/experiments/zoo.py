@@ -13,7 +13,13 @@ import torch
 
 from mechft.errors import OutputExistsError, unknown_name
 from mechft.experiments.store.entry import file_hash
-from mechft.experiments.zoo_config import BUNDLED_FINETUNED, BUNDLED_PROGRAMS, ZooConfig
+from mechft.experiments.zoo_config import (
+    BUNDLED_FINETUNED,
+    BUNDLED_PROGRAMS,
+    BUNDLED_STORIES,
+    ZooConfig,
+)
+from mechft.experiments.zoo_stories import bundle_story_model
 from mechft.files import write_text
 from mechft.models.bundled import manifest
 from mechft.models.tracr import rasp_module
@@ -41,7 +47,8 @@ def build_zoo(config: ZooConfig) -> dict[str, dict[str, Any]]:
 
     Raises:
         UnknownNameError: If a prior is not known.
-        ConfigError: If a program is asked for and Tracr is not installed.
+        ConfigError: If a program is asked for and Tracr is not installed, or a study of stories is not
+            finished.
         OutputExistsError: If the folder holds a model of other settings, a damaged one, or a file that
             no manifest describes; nothing is trained and nothing written over.
 
@@ -56,6 +63,8 @@ def build_zoo(config: ZooConfig) -> dict[str, dict[str, Any]]:
     makers = {name: partial(_compile, config, name) for name in config.programs}
     makers |= {_name(prior): partial(_pretrain, config, prior) for prior in config.priors}
     makers |= {name: partial(_finetune, config, name) for name in config.finetuned}
+    if config.stories is not None:
+        makers |= {name: partial(_story, config, name, config.stories) for name in BUNDLED_STORIES}
     entries = _manifest(config.out)
     missing = [name for name in makers if not _is_there(config, name, entries)]
     for name in missing:
@@ -75,6 +84,11 @@ def _name(prior: str) -> str:
 def _command(config: ZooConfig, name: str) -> str:
     if name in BUNDLED_PROGRAMS:
         return f"mechft zoo build --programs {name} --priors"
+    if name in BUNDLED_STORIES:
+        return (
+            "mechft reproduce tinystories --seeds 1 --out stories && mechft zoo build --stories stories "
+            "--priors"
+        )
     rest = f"--seed {config.seed}" + (f" --steps {config.steps}" if config.steps else "")
     if name in BUNDLED_FINETUNED:
         return f"mechft zoo build --finetuned {name} --priors {rest}"
@@ -176,6 +190,14 @@ def _compile(config: ZooConfig, name: str) -> dict[str, Any]:
     batch = compiled.task.query(program, operand).sample(_ROWS, generator(0, "zoo"))
     right = accuracy(compiled, batch).value
     return _entry(config, compiled, file) | {"accuracy": {f"{program}({operand})": right}}
+
+
+def _story(config: ZooConfig, name: str, study: Path) -> dict[str, Any]:
+    work = config.out / _WORK / name
+    work.mkdir(parents=True, exist_ok=True)
+    entry = bundle_story_model(study, name, work / f"{name}.safetensors")
+    (work / entry["file"]).replace(config.out / entry["file"])
+    return entry | {"command": _command(config, name)}
 
 
 def _entry(config: ZooConfig, trained: Trained, file: Path) -> dict[str, Any]:

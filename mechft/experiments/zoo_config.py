@@ -30,6 +30,28 @@ class FinetunedModel:
 
 BUNDLED_FINETUNED = {"pcfg-tiny-low-to-b": FinetunedModel("pcfg-tiny-low", "b", 1.0, 200)}
 """Fine-tuned models by name: what analyses look at, ready made, so that nobody waits for training."""
+
+
+@dataclass(frozen=True)
+class StoryModel:
+    """Which model of a stories study is bundled.
+
+    Attributes:
+        model: "base", "deleted" or "never" (pretrained on the stories without the feature).
+        protocol, rate: Of deletion.
+    """
+
+    model: str
+    protocol: str = ""
+    rate: str = ""
+
+
+BUNDLED_STORIES = {
+    "stories-tiny-base": StoryModel("base"),
+    "stories-tiny-deleted": StoryModel("deleted", "F+RR", "M"),
+    "stories-tiny-never": StoryModel("never"),
+}
+"""Story models by name; the protocol is the one that deletes most in the paper's Table 1."""
 BUNDLED_PROGRAMS: dict[str, tuple[ProgramName, str]] = {
     "tracr-counter": ("counter", "a"),
     "tracr-counter-b": ("counter", "b"),
@@ -54,6 +76,8 @@ class ZooConfig:
             because these need the extra "tracr".
         finetuned: Models to fine-tune ("pcfg-tiny-low-to-b"), each from its base as it is bundled; none by
             default.
+        stories: Folder of a finished ``mechft reproduce tinystories --seeds 1`` (its ``--out``), from which
+            the story models are taken; none by default.
         seed: Seed of weights, batches and evaluations.
         steps: Training steps of each model; 0 means the preset's, or the fine-tuned model's own.
     """
@@ -62,14 +86,15 @@ class ZooConfig:
     priors: tuple[str, ...] = BUNDLED_PRIORS
     programs: tuple[str, ...] = ()
     finetuned: tuple[str, ...] = ()
+    stories: Path | None = None
     seed: int = 0
     steps: int = 0
 
     def __post_init__(self) -> None:
         require(
-            bool(self.priors or self.programs or self.finetuned),
-            "Give at least one operand prior to pretrain with, program to compile or model to fine-tune; got "
-            "none.",
+            bool(self.priors or self.programs or self.finetuned or self.stories),
+            "Give at least one operand prior to pretrain with, program to compile, model to fine-tune or "
+            "study of stories; got none.",
         )
         for name in self.programs:
             if name not in BUNDLED_PROGRAMS:
