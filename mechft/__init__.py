@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechft.analysis.ablation import ablate as ablate
     from mechft.analysis.ablation import ablation_sweep as ablation_sweep
+    from mechft.analysis.generation_score import generation_score as generation_score
     from mechft.analysis.interventions.sites import Site as Site
     from mechft.analysis.revival import revival as revival
     from mechft.analysis.text_loss import text_loss as text_loss
@@ -177,6 +178,7 @@ _PUBLIC = {
     "diff_outputs": "shortcuts.activations",
     "logit_lens": "shortcuts.activations",
     "text_loss": "analysis.text_loss",
+    "generation_score": "analysis.generation_score",
     "diff_attention": "shortcuts.attention",
     "attention_maps": "shortcuts.attention",
     "neuron_maps": "shortcuts.neurons",

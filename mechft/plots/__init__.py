@@ -15,6 +15,7 @@ _FIGURES = {
     "Erasure": "probing.erasure",
     "PruneCurve": "pruning.prune_curve",
     "UnitPlaces": "pruning.unit_places",
+    "GenerationScore": "generation_score.generation_score",
     "PredictedAnswers": "predicted_answers.predicted_answers",
     "LearnedMask": "learned_masks.learned_mask",
     "Ablation": "ablation.ablation",

@@ -5,27 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from mechft.analysis.generation_score import Judge, generation_score
 from mechft.analysis.text_loss import text_loss
 from mechft.experiments.stories.classifier_work import classified
 from mechft.experiments.stories.data_work import held_out, tokenizer_of
 from mechft.experiments.stories.train_work import device, loss_rows
 from mechft.models.checkpoint import load_checkpoint
-from mechft.models.generation import generate
 from mechft.randomness import derive_seed
-from mechft.statistics import proportion
 from mechft.tasks.stories.layout import prompt
 from mechft.tasks.stories.procedural import has_feature
 from mechft.tasks.stories.record import StoryRecord
 from mechft.tasks.stories.rows import STORY_START
-from mechft.tasks.stories.tokenizer import END_ID, StoryTokenizer
+from mechft.tasks.stories.tokenizer import END_ID
 from mechft.training.trained import MODEL_FILE
-
-if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
 
 Settings = Mapping[str, Any]
 Needs = Mapping[str, Path]
@@ -46,25 +42,38 @@ def writing_work(settings: Settings, needs: Needs, folder: Path) -> None:
     model.to(device(), print_details=False)
     judge = load_checkpoint(needs["classifier"] / MODEL_FILE).model
     judge.to(device(), print_details=False)
-    rows, samples = [], []
-    for asked in (True, False):
-        prompts = prompts_of(held_out(data), feature, asked, settings["generations"])
-        texts = written(model, tokenizer, prompts, settings, asked)
-        verdicts: dict[str, list[bool | None]] = {
-            "classifier": [*classified(judge, tokenizer, texts, settings["n_ctx"])]
-        }
-        if settings["source"] == "procedural":
-            verdicts["rule"] = [has_feature(text, feature) for text in texts]
-        for by, found in verdicts.items():
-            rows.append({"asked": asked, "by": by, **_counted(found)})
-        for place in range(min(SAMPLES, len(texts))):
-            said = {by: found[place] for by, found in verdicts.items()}
-            samples.append({"asked": asked, "prompt": prompts[place], "text": texts[place], **said})
-    pd.DataFrame(rows).to_csv(folder / "writing.csv", index=False)
+    asked_for = {
+        asked: prompts_of(held_out(data), feature, asked, settings["generations"])
+        for asked in (True, False)
+    }
+    judges: dict[str, Judge] = {
+        "classifier": lambda texts: classified(judge, tokenizer, texts, settings["n_ctx"])
+    }
+    if settings["source"] == "procedural":
+        judges["rule"] = lambda texts: [has_feature(text, feature) for text in texts]
+    found = generation_score(
+        {"model": model},
+        {str(asked): prompts for asked, prompts in asked_for.items()},
+        judges,
+        tokenizer,
+        new_tokens=settings["new_tokens"],
+        stop_token=END_ID,
+        temperature=settings["temperature"],
+        seed=settings["seed"],
+    )
+    scores = found.frame.drop(columns="model").rename(columns={"prompts": "asked", "judge": "by"})
+    scores.to_csv(folder / "writing.csv", index=False)
+    samples = []
+    for asked, prompts in asked_for.items():
+        texts = found.texts["model", str(asked)][:SAMPLES]
+        verdicts = {by: judged(texts) for by, judged in judges.items()}
+        for place, text in enumerate(texts):
+            said = {by: verdict[place] for by, verdict in verdicts.items()}
+            samples.append({"asked": asked, "prompt": prompts[place], "text": text, **said})
     pd.DataFrame(samples).to_csv(folder / "samples.csv", index=False)
     losses = loss_rows(data, settings["n_ctx"], settings["loss_stories"], feature)
-    found = text_loss({"model": model}, losses, STORY_START).frame
-    found.drop(columns="model").to_csv(folder / "losses.csv", index=False)
+    told = text_loss({"model": model}, losses, STORY_START).frame
+    told.drop(columns="model").to_csv(folder / "losses.csv", index=False)
 
 
 def prompts_of(records: Sequence[StoryRecord], feature: str, asked: bool, number: int) -> list[str]:
@@ -74,38 +83,3 @@ def prompts_of(records: Sequence[StoryRecord], feature: str, asked: bool, number
         prompt(record, random.Random(derive_seed(place, "story prompt")))
         for place, record in enumerate(wanted)
     ]
-
-
-def written(
-    model: HookedTransformer,
-    tokenizer: StoryTokenizer,
-    prompts: Sequence[str],
-    settings: Settings,
-    asked: bool,
-) -> list[str]:
-    """What the model makes of prompts; longer ones than the context allows lose their beginning."""
-    room = settings["n_ctx"] + 1 - settings["new_tokens"]
-    rows = generate(
-        model,
-        [ids[-room:] for ids in tokenizer.encode_batch(prompts)],
-        settings["new_tokens"],
-        temperature=settings["temperature"],
-        stop_token=END_ID,
-        seed=derive_seed(settings["seed"], "writing", str(asked)),
-    )
-    return [tokenizer.decode(row[:-1] if row[-1] == END_ID else row).strip() for row in rows]
-
-
-def _counted(verdicts: Sequence[bool | None]) -> dict[str, Any]:
-    has = sum(verdict is True for verdict in verdicts)
-    unclear = sum(verdict is None for verdict in verdicts)
-    share = proportion(has, len(verdicts))
-    return {
-        "has": has,
-        "has_not": len(verdicts) - has - unclear,
-        "unclear": unclear,
-        "share": share.value,
-        "ci_low": share.low,
-        "ci_high": share.high,
-        "n": share.n,
-    }
