@@ -56,13 +56,13 @@ class Revival(Result):
         Returns:
             model, runs, reached (how many got there), steps, examples (median run; NaN if it did not),
             auc (mean over runs of the area under accuracy from step 0 to the longest run's end, as a
-            share of the whole), and beside a control: ratio (geometric mean over runs of the control's
-            steps over this model's, run i against run i: 4 means four times faster), ratio_low,
-            ratio_high, interval ("over runs": with three pairs or more, Student's t on the logarithms, 95%;
-            "between evaluations": with fewer, the least and the greatest ratio that the spacing of
-            evaluations allows, which says nothing about other seeds), and bound: "=", or ">=" where some
-            control run did not get there (its last step stands in), "<=" where some run of the model
-            did not, "?" where both happened. Step 0 counts as 1.
+            share of the whole), and beside a control, whose own row has nothing there: ratio (geometric
+            mean over runs of the control's steps over this model's, run i against run i: 4 means four
+            times faster), ratio_low, ratio_high, interval ("over runs": with three pairs or more, Student's
+            t on the logarithms, 95%; "between evaluations": with fewer, the least and the greatest ratio that
+            the spacing of evaluations allows, which says nothing about other seeds), and bound: "=", or ">="
+            where some control run did not get there (its last step stands in), "<=" where some run of the
+            model did not, "?" where both happened. Step 0 counts as 1.
         """
         import pandas as pd
 
@@ -83,7 +83,7 @@ class Revival(Result):
                 "examples": float("nan") if middle is None else middle * rate,
                 "auc": sum(_area(run, horizon) for run in runs) / len(runs),
             }
-            if control is not None:
+            if control not in (None, model):
                 row |= self._ratio(model, control, threshold)
             rows.append(row)
         return pd.DataFrame(rows)

@@ -212,7 +212,8 @@ def vote_of_patching(patching: Patching, task: str) -> Vote:
         high,
         "share of the gap that one component's activation of the base recovers",
         f"wrapped from {PATCHING_WRAPPED:.0%}; never damaged",
-        f"{best['site']}, chosen on other rows (n={best['n']})"
+        f"{best['site']}: {value:.0%} of the gap [{low:.0%}, {high:.0%}], chosen on other rows "
+        f"(n={best['n']})"
         if best
         else "the models score alike",
     )
