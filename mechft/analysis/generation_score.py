@@ -81,14 +81,19 @@ def generation_score(
 
     Example:
         >>> import mechft as mf
-        >>> base = mf.open_model("stories-tiny-base")
-        >>> judges = {"names a friend": lambda texts: ["friend" in text for text in texts]}
-        >>> prompts = {"asked": ["Features: Conflict"]}
+        >>> base = mf.load("pcfg-tiny-low")
+        >>> class Numbers:  # a tokenizer whose tokens are written as numbers
+        ...     encode = staticmethod(lambda text: [int(word) for word in text.split()])
+        ...     decode = staticmethod(lambda ids: " ".join(map(str, ids)))
+        >>> rows = base.task.query("C", "a").sample(20, mf.generator(0))
+        >>> asked = {"count a": [Numbers.decode(row) for row in rows.prompt.tolist()]}
+        >>> right = [str(answer) for answer in rows.answer.tolist()]
+        >>> judges = {"right": lambda texts: [text == a for text, a in zip(texts, right)]}
         >>> found = mf.generation_score(
-        ...     {"base": base.model}, prompts, judges, base.coder, new_tokens=40, stop_token=0
+        ...     {"base": base.model}, asked, judges, Numbers, new_tokens=1, temperature=0
         ... )
-        >>> found.frame[["model", "prompts", "judge", "n"]].values.tolist()
-        [['base', 'asked', 'names a friend', 1]]
+        >>> found.frame[["model", "prompts", "judge", "share", "n"]].values.tolist()
+        [['base', 'count a', 'right', 1.0, 20]]
     """
     import pandas as pd
 

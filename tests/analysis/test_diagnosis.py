@@ -289,10 +289,14 @@ def test_patching_by_hand() -> None:
         for s, (_, patched) in sites.items()
     }
     found = vote_of_patching(Patching(frame, rows), "t")
-    assert found.value == 0 and found.finding == "no vote" and "mlp_out 0," in found.detail
+    assert (
+        found.value == 0
+        and found.finding == "no vote"
+        and "mlp_out 0: 0% of the gap" in found.detail
+    )
     del rows["base→finetuned", "mlp_out 0", "t"]
     found = vote_of_patching(Patching(frame[frame["site"] != "mlp_out 0"], rows), "t")
-    assert found.detail.startswith("attn_out 0,") and found.finding == "wrapped"
+    assert found.detail.startswith("attn_out 0: ") and found.finding == "wrapped"
     assert found.low <= found.value <= found.high and found.value == pytest.approx(1, abs=0.01)
 
 
