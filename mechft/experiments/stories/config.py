@@ -92,7 +92,7 @@ class StoriesScale:
             and not.
         new_tokens: Longest of them.
         temperature: Of writing them.
-        loss_stories: Stories that losses are of, of either kind.
+        loss_stories: Stories that losses are of, of either kind; during fine-tuning a quarter as many.
         classifier_steps, classifier_rate: Training of the classifier.
         probe_stories: Labelled stories that probes are trained on; they are scored on a quarter as many of
             those held out.

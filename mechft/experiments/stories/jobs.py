@@ -115,11 +115,17 @@ class StoryJobs:
         start = {"start": self.copying(seed)} if scale.copying_steps else {}
         return Job(PRETRAIN, settings, {"data": self.data(), **start})
 
+    @property
+    def _watched(self) -> int:
+        """Stories that losses are of while a fine-tuning goes on: more would cost as much as its steps."""
+        return max(2, self.scale.loss_stories // 4)
+
     def deleted(self, seed: int, protocol: str, rate: str) -> Job:
         """A base model after a protocol of deletion."""
         settings = self._training(
             protocol,
             seed,
+            loss_stories=self._watched,
             steps=self.scale.deletion_steps,
             learning_rate=dict(self.scale.rates)[rate],
             moments=[],
@@ -131,6 +137,7 @@ class StoryJobs:
         settings = self._training(
             BRINGING_BACK,
             seed,
+            loss_stories=self._watched,
             steps=self.scale.reverse_steps,
             learning_rate=self.scale.reverse_rate,
             moments=list(self.scale.moments),
