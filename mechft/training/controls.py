@@ -39,8 +39,13 @@ def scratch(
     like: Trained,
     *,
     learning_rate: str | float | None = None,
-    seed: int = 0,
     steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    stop_at: float | None = None,
+    evaluation_size: int = EVALUATION_SIZE,
+    precision: Precision = "float32",
+    directory: str | Path | None = None,
 ) -> Trained:
     """The Scr. control (App. E.4): a model of the same shape, from nothing, on O_PT alone.
 
@@ -48,8 +53,9 @@ def scratch(
         like: The fine-tuned model it is a control for; gives shape, task and contrast, no weights.
         learning_rate: Peak rate or its name; by default the pretraining rate (1e-3) for PCFG models and
             "L" for programs.
-        seed: Seed of weights, batches and evaluations.
         steps: Optimiser steps; 2,000 by default for PCFG models, 10,000 for programs.
+        seed: Seed of weights, batches and evaluations.
+        batch_size, stop_at, evaluation_size, precision, directory: As in ``reverse_finetune``.
 
     Returns:
         The control, named "Scr."; its ``history`` has the evaluations of ``reverse_finetune``.
@@ -61,7 +67,8 @@ def scratch(
 
     Example:
         >>> import mechft as mf
-        >>> control = mf.scratch(mf.load("pcfg-tiny-low-to-b"), steps=1)
+        >>> ft = mf.load("pcfg-tiny-low-to-b")
+        >>> control = mf.scratch(ft, steps=1, batch_size=8, evaluation_size=20)
         >>> control.name, control.lineage[-1]["recipe"]
         ('Scr.', 'reverse_finetune')
     """
@@ -71,7 +78,12 @@ def scratch(
         contrast=like.contrast,
         learning_rate=protocol.scratch_learning_rate if learning_rate is None else learning_rate,
         steps=protocol.scratch_steps if steps is None else steps,
+        batch_size=batch_size,
         seed=seed,
+        stop_at=stop_at,
+        evaluation_size=evaluation_size,
+        precision=precision,
+        directory=directory,
         name="Scr.",
     )
 

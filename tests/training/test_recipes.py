@@ -49,7 +49,8 @@ def test_scratch_shares_nothing_but_the_shape(trained: Trained) -> None:
     made = fresh(trained)
     assert made.model.W_E.shape == trained.model.W_E.shape
     assert float((made.model.W_E - trained.model.W_E).detach().abs().mean()) > 0.01
-    control = scratch(trained, steps=2)
+    control = scratch(trained, steps=2, batch_size=8, evaluation_size=20)
+    assert control.lineage[-1]["batch_size"] == 8 and set(control.history["n"]) == {20}
     assert control.name == "Scr."
     assert [entry["recipe"] for entry in control.lineage] == ["fresh", "reverse_finetune"]
 
