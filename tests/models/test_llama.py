@@ -60,11 +60,13 @@ def test_parameters_are_a_llamas(tied: bool) -> None:
 
 
 def test_initial_weights() -> None:
-    model = build_model(llama_preset("tiny"), seed=3)
+    shape = llama_preset("tiny")
+    model = build_model(shape, seed=3)
     for name, p in model.named_parameters():
         kind = name.split(".")[-1]
         if kind.startswith("W_"):
-            wanted = 0.02 / 8**0.5 if kind in ("W_O", "W_out") else 0.02
+            wanted = shape.initializer_range
+            wanted /= 8**0.5 if kind in ("W_O", "W_out") else 1
             assert float(p.detach().std()) == pytest.approx(wanted, rel=0.03)
         else:
             assert kind == "w" and torch.equal(p, torch.ones_like(p))
