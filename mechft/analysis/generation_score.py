@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mechft.analysis.result import Result
 from mechft.errors import require
 from mechft.models.generation import generate
+from mechft.models.tokenizers import TextCoder
 from mechft.randomness import derive_seed
 from mechft.statistics import proportion
 
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
 
 Judge = Callable[[Sequence[str]], Sequence[bool | None]]
 """Says of each text whether it has what is looked for; None where it cannot tell."""
-
-
-class Coder(Protocol):
-    """Text to token ids and back; a ``StoryTokenizer``, or what ``open_model`` calls ``coder``."""
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids of a text."""
-        ...
-
-    def decode(self, ids: Any) -> str:
-        """The text of token ids."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ def generation_score(
     models: Mapping[str, HookedTransformer],
     prompts: Mapping[str, Sequence[str]],
     judges: Mapping[str, Judge],
-    coder: Coder,
+    coder: TextCoder,
     *,
     new_tokens: int,
     stop_token: int | None = None,
@@ -65,7 +54,7 @@ def generation_score(
         models: HookedTransformers that ``generate`` takes, by name.
         prompts: Texts to continue, by name; longer ones than the context has room for lose their beginning.
         judges: By name, each called once a model and set of prompts.
-        coder: The models' tokenizer.
+        coder: The models' tokenizer: a ``StoryTokenizer``, or what ``open_model`` calls ``coder``.
         new_tokens: Longest continuation, in tokens.
         stop_token: What ends a text; it is not part of it.
         temperature: Of sampling; 0 takes the likeliest token.
@@ -121,7 +110,7 @@ def generation_score(
 def _written(
     model: HookedTransformer,
     prompts: Iterable[list[int]],
-    coder: Coder,
+    coder: TextCoder,
     new_tokens: int,
     **how: Any,
 ) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ def bundle_story_model(study: Path, name: str, file: Path) -> dict[str, Any]:
     job = {"base": jobs.base(0), "never": jobs.base(0, NEVER)}.get(recipe.model) or jobs.deleted(
         0, recipe.protocol, recipe.rate
     )
+    if not config.store.is_dir():  # a Store would be made there
+        raise _lacks(job, study)
     store = Store(config.store)
     made = _done(store, job, study)
     written = _done(store, jobs.writing(0, job), study).frame("writing")
@@ -77,8 +79,12 @@ def bundle_story_model(study: Path, name: str, file: Path) -> dict[str, Any]:
 def _done(store: Store, job: Job, study: Path) -> Entry:
     entry = store.find(job)
     if entry is None or entry.failed is not None:
-        raise ConfigError(
-            f"The story models that ship are taken from a finished study; {study} lacks {job}. Run mechft "
-            f"reproduce tinystories --seeds 1 --out {study} first."
-        )
+        raise _lacks(job, study)
     return entry
+
+
+def _lacks(job: Job, study: Path) -> ConfigError:
+    return ConfigError(
+        f"The story models that ship are taken from a finished study; {study} lacks {job}. Run mechft "
+        f"reproduce tinystories --seeds 1 --out {study} first."
+    )

@@ -10,17 +10,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mechft.errors import ConfigError, UnknownNameError
+from mechft import cli
+from mechft.errors import CheckpointError, ConfigError, UnknownNameError
+from mechft.experiments import zoo_stories
+from mechft.experiments.store.entry import file_hash
 from mechft.experiments.stories import study
 from mechft.experiments.stories.claims import story_checks
 from mechft.experiments.stories.config import DELETIONS, StoriesConfig, StoriesScale
 from mechft.experiments.stories.jobs import NEVER, StoryJobs
 from mechft.experiments.stories.result import StoriesResult, read_stories_result
 from mechft.experiments.sweep.pools import GivenPool, ThisProcess
-from mechft.models import llama_config
+from mechft.experiments.zoo import build_zoo
+from mechft.experiments.zoo_config import BUNDLED_STORIES, ZooConfig
+from mechft.models import bundled, llama_config
 from mechft.models.llama_config import LlamaConfig
+from mechft.models.opening import open_model
 from mechft.tasks.stories.layout import render
 from mechft.tasks.stories.procedural import ProceduralStories
+from mechft.training.trained import load
 
 MICRO = StoriesScale(
     preset="tiny", train_stories=250, test_stories=60, labelled_stories=60, n_ctx=64, batch_size=4,
@@ -180,3 +187,40 @@ def test_bad_input_is_refused_before_anything_is_trained(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="neither"):
         study.run_stories(StoriesConfig(out=tmp_path / "b", source=str(other)))
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_the_models_that_ship_are_a_finished_studys(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights rounded to 16 bits, the tokenizer inside, shares as the study measured them."""
+    monkeypatch.setattr(zoo_stories, "story_scale_of", lambda config: MICRO)
+    config = ZooConfig(out=tmp_path / "zoo", priors=(), stories=tmp_path / "study")
+    with pytest.raises(ConfigError, match=r"taken from a finished study; .* lacks"):
+        build_zoo(config)
+    assert not (tmp_path / "study").exists()  # asking for it made nothing
+    result = run(StoriesConfig(out=tmp_path / "study", seeds=1))
+    entries = build_zoo(config)
+    assert set(entries) == set(BUNDLED_STORIES)
+    writing = result.tables["writing"].fillna("")
+    for name, recipe in BUNDLED_STORIES.items():
+        rows = writing[(writing["by"] == "rule") & (writing["model"] == recipe.model)]
+        rows = rows[(rows["protocol"] == recipe.protocol) & (rows["rate"] == recipe.rate)]
+        asked = rows.set_index("asked")["share"]
+        assert entries[name]["accuracy"] == {
+            "Conflict when asked": asked[True], "Conflict when not": asked[False],
+        }  # fmt: skip
+        file = tmp_path / "zoo" / entries[name]["file"]
+        assert file_hash(file) == entries[name]["sha256"]
+        opened = open_model(file)
+        assert opened.name == name and opened.coder is not None
+        text = "Once upon a time, there was a duck."
+        assert opened.coder.decode(opened.coder.encode(text)) == text
+        with pytest.raises(CheckpointError, match=r"open it: mechft\.open_model"):
+            load(file)
+    written = file.stat().st_mtime_ns
+    assert build_zoo(config) == entries and file.stat().st_mtime_ns == written
+    monkeypatch.setattr(bundled, "manifest", lambda: entries)
+    capsys.readouterr()
+    assert cli.main(["zoo", "list"]) == 0
+    told = capsys.readouterr().out
+    assert "a language model of procedural stories: deleted, F+RR at rate M" in told

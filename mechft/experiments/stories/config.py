@@ -164,8 +164,9 @@ STORY_SCALES: dict[str, StoriesScale] = {
     ),
     "paper": StoriesScale(),
 }
-"""Sizes by preset. The paper's own: PAPER.md, Setup 3; rates of bringing back it does not give. Tiny's and
-small's are a first guess, not yet chosen by measurement."""
+"""Sizes by preset. The paper's own: PAPER.md, Setup 3; rates of bringing back it does not give. Tiny's
+copying, batch and rate of pretraining were chosen by the loss on stories held out; small's sizes, and tiny's
+of deletion and bringing back, are a first guess, not chosen by measurement."""
 
 
 def story_scale_of(config: StoriesConfig) -> StoriesScale:
