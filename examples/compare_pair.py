@@ -12,6 +12,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # first, as the imports below take seconds
+    from mechft.usage import script_parser
+
+    script_parser(__doc__).parse_args()
+
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 

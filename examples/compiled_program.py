@@ -12,9 +12,25 @@ Usage: python examples/compiled_program.py [--steps 200] [--rows 500] [--seed 0]
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # first, as the imports below take seconds
+    from mechft.usage import script_parser
+
+    parser = script_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each training")
+    parser.add_argument("--rows", type=int, default=500, help="strings behind each number")
+    parser.add_argument("--seed", type=int, default=0, help="of noise, batches and strings")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where the figures go")
+    parser.add_argument(
+        "--quick", action="store_true", help="100 steps, 100 strings: shows that it runs"
+    )
+    given = parser.parse_args()
+    if min(given.steps, given.rows) < 1:
+        parser.error(f"--steps and --rows are at least 1; got {given.steps} and {given.rows}.")
+    if given.quick:
+        given.steps, given.rows = 100, 100
 
 import torch
 
@@ -111,16 +127,5 @@ def main(steps: int = 200, rows: int = 500, seed: int = 0, folder: Path = Path()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each training")
-    parser.add_argument("--rows", type=int, default=500, help="strings behind each number")
-    parser.add_argument("--seed", type=int, default=0, help="of noise, batches and strings")
-    parser.add_argument("--folder", type=Path, default=Path(), help="where the figures go")
-    parser.add_argument(
-        "--quick", action="store_true", help="100 steps, 100 strings: shows that it runs"
-    )
-    given = parser.parse_args()
-    if given.quick:
-        given.steps, given.rows = 100, 100
     torch.set_num_threads(1)  # on so small a model a second thread mostly waits for the first
     main(given.steps, given.rows, given.seed, given.folder)

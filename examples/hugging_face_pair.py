@@ -11,6 +11,11 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
+if __name__ == "__main__":  # first, as the imports below take seconds
+    from mechft.usage import script_parser
+
+    script_parser(__doc__).parse_args()
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

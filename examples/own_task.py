@@ -13,6 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+if __name__ == "__main__":  # first, as the imports below take seconds
+    from mechft.usage import script_parser
+
+    script_parser(__doc__).parse_args()
+
 import torch
 from torch import Tensor
 

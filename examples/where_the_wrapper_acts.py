@@ -5,15 +5,26 @@ C_Tr = 1 teaches), or the count of b. Here its answers are told apart by how man
 on strings without the correlation, for C_Tr = 0 and 1.
 Needs the models of a study: ``mechft reproduce main --out study``. Writes where_the_wrapper_acts.csv; about
 five seconds a model.
-Usage: python examples/where_the_wrapper_acts.py study/store
+Usage: python examples/where_the_wrapper_acts.py STORE   (study/store, say)
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # first, as the imports below take seconds
+    from mechft.usage import script_parser
+
+    parser = script_parser(__doc__)
+    parser.add_argument("store", type=Path, metavar="STORE", help="the folder with the kept runs")
+    given = parser.parse_args()
+    if not given.store.is_dir():
+        parser.error(
+            f"STORE is the folder of a study's runs, and there is none at {str(given.store)!r}. Make one: "
+            "mechft reproduce main --out study."
+        )
 
 import pandas as pd
 import torch
@@ -78,4 +89,4 @@ def main(store: Path, rows: int = 2000, folder: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(given.store)

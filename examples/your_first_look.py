@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import mechft as mf
+from mechft.usage import script_parser
 
 
 def main(steps: int = 300, rows: int = 1500, folder: Path = Path()) -> None:
@@ -54,4 +55,5 @@ def main(steps: int = 300, rows: int = 1500, folder: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
+    script_parser(__doc__).parse_args()
     main()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mechft import usage
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FIGURES = sorted(p for p in (EXAMPLES / "figures").glob("*.py") if p.name != "gallery.py")
@@ -82,5 +85,62 @@ def test_figure_examples_run(path: Path, tmp_path: Path) -> None:
 def test_the_gallery_knows_every_example() -> None:
     gallery = runpy.run_path(str(EXAMPLES / "figures" / "gallery.py"))
     assert list(gallery["scripts"]()) == [path.stem for path in FIGURES]
-    with pytest.raises(SystemExit, match=r"No example 'prob'.*probing"):
-        gallery["main"]("prob")
+
+
+SCRIPTS = [*FIGURES, *sorted(EXAMPLES.glob("*.py")), EXAMPLES / "figures" / "gallery.py"]
+
+
+def asked(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script run from the command line; stderr holds what it imported, too."""
+    command = [sys.executable, "-X", "importtime", str(path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def nothing_slow(stderr: str) -> bool:
+    """Whether nothing was imported that takes long, such as what all computing needs."""
+    imported = {line.split("|")[-1].strip() for line in stderr.splitlines() if "|" in line}
+    return "argparse" in imported and not {"torch", "pandas", "plotly", "transformers"} & imported
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_examples_answer_help_at_once(path: Path) -> None:
+    """With their docstring and what can be given; what is not known is refused as fast."""
+    help_ = asked(path, "--help")
+    assert help_.returncode == 0 and nothing_slow(help_.stderr)
+    words = ast.get_docstring(ast.parse(path.read_text())) or ""
+    for line in words.splitlines():
+        assert line.removeprefix("Usage:").strip() in help_.stdout
+    unknown = asked(path, "--fast")
+    assert unknown.returncode == 2 and nothing_slow(unknown.stderr)
+    assert "--fast" in unknown.stderr or "required: STORE" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "answer"),
+    [
+        ("figures/probing", ["a.jpg"], "ends in .png, .svg, .pdf or .html; got 'a.jpg'"),
+        ("figures/study", ["probing"], "got 'probing'"),
+        ("figures/study", ["a.html", "b.html"], "unrecognized arguments: b.html"),
+        ("figures/gallery", ["weights", "prob"], "No example 'prob'; there are ablation,"),
+        ("where_the_wrapper_acts", ["nowhere"], "there is none at 'nowhere'"),
+        ("compiled_program", ["--rows", "0"], "are at least 1; got 200 and 0"),
+        ("your_first_look", ["300"], "unrecognized arguments: 300"),
+    ],
+)
+def test_examples_refuse_what_they_cannot_use(script: str, given: list[str], answer: str) -> None:
+    found = asked(EXAMPLES / f"{script}.py", *given)
+    assert found.returncode == 2 and nothing_slow(found.stderr)
+    assert answer in found.stderr
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_it_is_computed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(usage, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["weights.py"])
+    with pytest.raises(SystemExit) as caught:
+        usage.run_figure(lambda path="weights.png": Path(path))
+    assert caught.value.code == 2 and 'pip install "mechft[images]"' in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["weights.py", "weights.html"])
+    usage.run_figure(lambda path="weights.png": Path(path))
+    assert capsys.readouterr().out == "weights.html\n"

@@ -29,6 +29,7 @@ RANK = {
     "experiments": 7,
     "report": 8,
     "cli": 9,
+    "usage": 9,
 }
 
 

@@ -7,10 +7,10 @@ Usage: python examples/figures/diagnosis.py [FILE.png]
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import mechft as mf
+from mechft.usage import run_figure
 
 
 def main(path: str | Path = "diagnosis.png", *, steps: int = 300, rows: int = 500) -> Path:
@@ -23,4 +23,4 @@ def main(path: str | Path = "diagnosis.png", *, steps: int = 300, rows: int = 50
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_figure(main)

@@ -8,9 +8,11 @@ Usage: python examples/figures/gallery.py [NAME ...]   (all by default)
 from __future__ import annotations
 
 import runpy
-import sys
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
+
+from mechft.usage import script_parser
 
 HERE = Path(__file__).parent
 
@@ -18,6 +20,13 @@ HERE = Path(__file__).parent
 def scripts() -> dict[str, Path]:
     """Every example of this folder by name."""
     return {path.stem: path for path in sorted(HERE.glob("*.py")) if path != Path(__file__)}
+
+
+def example(name: str) -> str:
+    """A name, once there is such an example."""
+    if name not in scripts():
+        raise ArgumentTypeError(f"No example {name!r}; there are {', '.join(scripts())}.")
+    return name
 
 
 def shrink(path: Path) -> None:
@@ -33,8 +42,6 @@ def main(*names: str) -> None:
     """Make the pictures named, or all; says what each took."""
     known = scripts()
     for name in names or known:
-        if name not in known:
-            raise SystemExit(f"No example {name!r} in {HERE}; there are {', '.join(known)}.")
         began = time.process_time()
         path = runpy.run_path(str(known[name]))["main"](HERE / f"{name}.png")
         shrink(path)
@@ -46,4 +53,6 @@ def main(*names: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = script_parser(__doc__)
+    parser.add_argument("names", nargs="*", type=example, metavar="NAME", help=", ".join(scripts()))
+    main(*parser.parse_args().names)

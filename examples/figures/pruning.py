@@ -10,10 +10,10 @@ Usage: python examples/figures/pruning.py [FILE.png]
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import mechft as mf
+from mechft.usage import run_figure
 
 
 def main(path: str | Path = "pruning.png", *, rows: int = 500) -> Path:
@@ -24,4 +24,4 @@ def main(path: str | Path = "pruning.png", *, rows: int = 500) -> Path:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_figure(main)

@@ -9,10 +9,10 @@ Usage: python examples/figures/revival.py [FILE.png]
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import mechft as mf
+from mechft.usage import run_figure
 
 
 def main(path: str | Path = "revival.png", *, steps: int = 300, rows: int = 250) -> Path:
@@ -24,4 +24,4 @@ def main(path: str | Path = "revival.png", *, steps: int = 300, rows: int = 250)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_figure(main)

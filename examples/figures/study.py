@@ -10,21 +10,22 @@ Usage: python examples/figures/study.py [FILE.png]
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import pandas as pd
-
 import mechft as mf
-from mechft.plots.study import reversal_curves
+from mechft.usage import run_figure
 
 TABLES = Path(__file__).parents[1] / "results" / "pcfg-main"
 
 
 def main(path: str | Path = "study.png") -> Path:
     """Draw the study's reverse fine-tuning."""
+    import pandas as pd
+
+    from mechft.plots.study import reversal_curves
+
     return mf.save_figure(reversal_curves(pd.read_csv(TABLES / "reversal.csv")), path)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_figure(main)

@@ -9,10 +9,10 @@ Usage: python examples/figures/weights.py [FILE.png]
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import mechft as mf
+from mechft.usage import run_figure
 
 
 def main(path: str | Path = "weights.png") -> Path:
@@ -23,4 +23,4 @@ def main(path: str | Path = "weights.png") -> Path:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_figure(main)
