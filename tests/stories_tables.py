@@ -113,7 +113,7 @@ def made_up(piece: Piece, procedural: bool, rng: random.Random) -> list[Row]:
             for of in ("with", "without") for m in ("agreement", "kl_from_base")
         ]  # fmt: skip
     if piece.file == "decisions":
-        right = {"twist": 30, "plain": 36}  # of the base; the same beside every model made from it
+        right = {"with": 30, "without": 36}  # of the base; the same beside every model made from it
         rows = []
         for of, base in right.items():
             share = proportion(base, 40)
@@ -123,7 +123,7 @@ def made_up(piece: Piece, procedural: bool, rng: random.Random) -> list[Row]:
     if piece.file == "pruning":
         return [
             {"k": k, "score": s, "task": t, **hits(rng), "unit": "neuron", "mode": "zero"}
-            for k in (0, 5, 100) for s in ("gradient×weight", "random") for t in ("twist", "plain")
+            for k in (0, 5, 100) for s in ("gradient×weight", "random") for t in ("with", "without")
         ]  # fmt: skip
     assert piece.file == "patching", piece.file
     rows = []

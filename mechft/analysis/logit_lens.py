@@ -28,6 +28,7 @@ from mechft.models.hook_points import (
     resid_post,
 )
 from mechft.statistics import proportion
+from mechft.training.evaluation import among_candidates
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -45,7 +46,8 @@ class LogitLens(Result):
     place of the right answer, 1 is the likeliest; tokens of equal logit share their mean place),
     probability, probability_low, probability_high (mean, of the right answer), kl_from_base,
     kl_from_base_low, kl_from_base_high (mean KL(base ‖ model) of the two lenses at the same block, nats;
-    NaN for the base), n (rows). Intervals of means are 95% normal, over rows.
+    NaN for the base), n (rows). Intervals of means are 95% normal, over rows. Of a batch with candidates,
+    accuracy, rank and probability are among these.
     """
 
 
@@ -108,11 +110,13 @@ def logit_lens(
         reference: list[Tensor] = []
         for name, model in named.items():
             logs = _lenses(model, chunk.prompt, base if readout == "base" else model)
-            right = chunk.answer.to(logs[0].device)
             for block, log in enumerate(logs):
                 key = (name, block)
-                hits[key] = hits.get(key, 0) + int((log.argmax(-1) == right).sum())
-                values = [_rank(log, right), log.exp().gather(1, right[:, None])[:, 0]]
+                told, right = among_candidates(log, chunk)
+                if chunk.candidates is not None:
+                    told = told.log_softmax(-1)
+                hits[key] = hits.get(key, 0) + int((told.argmax(-1) == right).sum())
+                values = [_rank(told, right), told.exp().gather(1, right[:, None])[:, 0]]
                 if block < len(reference):
                     values.append(_kl(reference[block].to(log.device), log))
                 means.setdefault(key, MeanFitter()).update(torch.stack(values, 1))

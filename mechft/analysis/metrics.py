@@ -13,6 +13,7 @@ from torch import Tensor
 from mechft.errors import ConfigError, require, unknown_name
 from mechft.statistics import Estimate, Proportion, mean_estimate, proportion
 from mechft.tasks.batch import TokenBatch
+from mechft.training.evaluation import among_candidates
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -25,21 +26,23 @@ Metric = MetricName | MetricFunction
 
 
 def _accuracy(logits: Logits, batch: TokenBatch, _: Logits) -> Tensor:
-    return (logits.argmax(-1) == batch.answer).float()
+    logits, right = among_candidates(logits, batch)
+    return (logits.argmax(-1) == right).float()
 
 
 def _loss(logits: Logits, batch: TokenBatch, _: Logits) -> Tensor:
-    return F.cross_entropy(logits, batch.answer, reduction="none")
+    return F.cross_entropy(*among_candidates(logits, batch), reduction="none")
 
 
 def _logit_diff(logits: Logits, batch: TokenBatch, _: Logits) -> Tensor:
-    right = logits.gather(1, batch.answer[:, None])
-    others = logits.scatter(1, batch.answer[:, None], float("-inf"))
-    return right[:, 0] - others.amax(1)
+    logits, right = among_candidates(logits, batch)
+    others = logits.scatter(1, right[:, None], float("-inf"))
+    return logits.gather(1, right[:, None])[:, 0] - others.amax(1)
 
 
 def _probability(logits: Logits, batch: TokenBatch, _: Logits) -> Tensor:
-    return logits.softmax(-1).gather(1, batch.answer[:, None])[:, 0]
+    logits, right = among_candidates(logits, batch)
+    return logits.softmax(-1).gather(1, right[:, None])[:, 0]
 
 
 def _kl(logits: Logits, _: TokenBatch, untouched: Logits) -> Tensor:
@@ -56,7 +59,8 @@ METRICS: Mapping[str, MetricFunction] = {
     "kl": _kl,
 }
 """accuracy: 1 where the likeliest token is the answer. loss: cross-entropy of the answer, nats. logit_diff:
-the answer's logit minus the largest other. probability: of the answer. kl: KL(untouched ‖ touched), nats."""
+the answer's logit minus the largest other. probability: of the answer. kl: KL(untouched ‖ touched), nats.
+All but kl look at a batch's candidates alone, where it has any."""
 
 
 def n_answers(model: HookedTransformer) -> int:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-DECISIONS = {"twist": "the twist's word is right", "plain": "the expected word is right"}
+KINDS = ("with", "without")
+"""Stories with the feature and without it, as tables call them."""
 
 
 def weight_curves(frame: pd.DataFrame) -> go.Figure:
@@ -111,12 +112,18 @@ def _deleted_lines(
     return made
 
 
-def decision_bars(frame: pd.DataFrame) -> go.Figure:
-    """Accuracy at the word that decides whether a story has a twist: a bar a model, two panels.
+def _kind_names(feature: str) -> dict[str, str]:
+    """What the two kinds of stories are called in figures."""
+    return dict(zip(KINDS, (f"stories with a {feature}", "stories without"), strict=True))
+
+
+def decision_bars(frame: pd.DataFrame, feature: str = "Twist") -> go.Figure:
+    """How often models are right at the word that decides about the feature: a bar a model, two panels.
 
     Args:
         frame: Table decisions: accuracy and n of base and deleted model, beside each other. A column "who"
             says which of the two ("base", "deleted") a row is of.
+        feature: What it is called.
 
     Raises:
         ConfigError: If the table has no row.
@@ -127,21 +134,24 @@ def decision_bars(frame: pd.DataFrame) -> go.Figure:
     rows = rows.drop_duplicates([*MODEL, "of", "seed"]).sort_values("who", kind="stable")
     rows = rows.assign(has=(rows["accuracy"] * rows["n"]).round(), unclear=0)
     cells = pooled_shares(rows, [*MODEL, "of"]).drop(columns="unclear")
+    names = _kind_names(feature)
     return share_bars(
-        {DECISIONS.get(of, of): cells[cells["of"] == of] for of in values_of(cells, "of")},
-        "The word that decides whether a story has a twist",
+        {names.get(of, of): cells[cells["of"] == of] for of in values_of(cells, "of")},
+        f"The word that decides whether a story has a {feature}: of two, the right one is likelier",
         shares_label(cells),
         "right",
     )
 
 
-def pruning_curves(frame: pd.DataFrame) -> go.Figure:
+def pruning_curves(frame: pd.DataFrame, feature: str = "Twist") -> go.Figure:
     """Accuracy at the word that decides over the number K of removed neurons: panels protocol × rate.
 
-    Neurons that most hurt the twist's word go first; random ones are dotted. K is spread by its square root.
+    Neurons that most hurt the word of stories with the feature go first; random ones are dotted. K is spread
+    by its square root.
 
     Args:
         frame: Table pruning.
+        feature: What it is called.
 
     Raises:
         ConfigError: If the table has no row.
@@ -150,12 +160,12 @@ def pruning_curves(frame: pd.DataFrame) -> go.Figure:
     rows = rows.assign(control=rows["score"] == "random")
     cells = over_seeds(rows, ["protocol", "rate", "task", "control", "k"])
     panels = Panels("protocol", values_of(cells, "protocol"), "rate", rates_of(cells), height=150)
-    inks = dict(zip(DECISIONS, INKS, strict=False))
+    inks, names = dict(zip(KINDS, INKS, strict=False)), _kind_names(feature)
     of_one = "; random neurons: mean of draws" + (
         ", lowest to highest" if cells["seeds"].max() == 1 else ""
     )
     made = panels.figure(
-        "Neurons removed that most hurt the twist's word",
+        f"Neurons removed that most hurt the {feature}'s word",
         interval_label(cells) + of_one * bool(cells["control"].any()),
         "neurons removed (K)",
         "right",
@@ -164,7 +174,7 @@ def pruning_curves(frame: pd.DataFrame) -> go.Figure:
     for title, (labels, _) in zip(made.layout.annotations, panels.each(), strict=True):
         title.text = model_name("deleted", labels["protocol"], labels["rate"])
     for task, ink in inks.items():
-        key(made, DECISIONS[task], ink)
+        key(made, names[task], ink)
     key(made, "the same, random neurons removed", GREY, "dot")
     for labels, where in panels.each():
         here = chosen(cells, labels)
@@ -179,7 +189,7 @@ def pruning_curves(frame: pd.DataFrame) -> go.Figure:
                 where=where,
                 ink=inks.get(task, GREY),
                 dash="dot" if control else "solid",
-                group=DECISIONS.get(task, task),
+                group=names.get(task, task),
             )
     counts = sorted(set(cells["k"]))
     places = [math.sqrt(count) for count in counts]
@@ -188,14 +198,17 @@ def pruning_curves(frame: pd.DataFrame) -> go.Figure:
     return made
 
 
-def patching_dots(frame: pd.DataFrame, direction: str = "base→finetuned") -> go.Figure:
+def patching_dots(
+    frame: pd.DataFrame, direction: str = "base→finetuned", feature: str = "Twist"
+) -> go.Figure:
     """Share of the gap that one model's activation recovers in the other, by site: panels a rate.
 
-    100%: as likely to write the twist's word as the model the activation is from; 0: no effect.
+    100%: as sure of the feature's word as the model the activation is from; 0: no effect.
 
     Args:
         frame: Table patching.
         direction: "base→finetuned" (the base's activations in the deleted model), or "finetuned→base".
+        feature: What it is called.
 
     Raises:
         ConfigError: If the table has no such direction, or no gap between any two models.
@@ -208,7 +221,7 @@ def patching_dots(frame: pd.DataFrame, direction: str = "base→finetuned") -> g
     panels = Panels("", ("",), "rate", rates_of(cells), height=40 + 30 * len(sites))
     into = "base's activation in the deleted model"
     made = panels.figure(
-        f"The twist's word: {into if direction == 'base→finetuned' else 'the reverse patch'}",
+        f"The {feature}'s word: {into if direction == 'base→finetuned' else 'the reverse patch'}",
         f"{means_label(cells, '95% bootstrap interval over stories')}; {count_label(rows)}; models without "
         "a gap to recover are left out",
         "share of the gap recovered",

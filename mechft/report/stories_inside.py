@@ -17,11 +17,17 @@ PRUNED = 10
 """Neurons removed, of which the report tells in words; fixed, not chosen by a result."""
 
 _PATCHED = {
-    "base→finetuned": "At 100% the deleted model is as sure of the twist's word as the base, by the base's "
+    "base→finetuned": "At 100% the deleted model is as sure of the feature's word as the base, by the base's "
     "activation at this site alone.",
     "finetuned→base": "At 100% the base is as unsure of it as the deleted model, by that model's activation.",
 }
 """How to read the figures of patching, by direction."""
+
+_FORK = {
+    "Twist": "it is the one that is expected, or it is not.",
+    "Conflict": "two want different things, and now they quarrel or find a way.",
+}
+"""What is decided there."""
 
 
 def inside_sections(result: StoriesResult) -> list[Section]:
@@ -152,29 +158,31 @@ def _outputs_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decisions(result: StoriesResult) -> Section:
-    table = with_models(result.tables["decisions"])
-    twist = table[table["of"] == "twist"]
-    base = twist[twist["who"] == "base"]["accuracy"].mean()
-    found = {"base": f"{base:.1%}", **by_model(twist[twist["who"] == "deleted"], "accuracy")}
+    table, feature = with_models(result.tables["decisions"]), result.config.feature
+    having = table[table["of"] == "with"]
+    base = having[having["who"] == "base"]["accuracy"].mean()
+    found = {"base": f"{base:.1%}", **by_model(having[having["who"] == "deleted"], "accuracy")}
     return Section(
         "What deletion changed: the word that decides",
         [
-            "Stories held out are cut off before the word that tells whether they have a twist: it is the "
-            "expected one, or it is not. The instruction stands before them, and says which is wanted.",
-            listing("The likeliest next token is the twist's, where the story has one:", found),
+            f"Stories held out are cut off before the word that tells whether they have a {feature}: "
+            f"{_FORK[feature]} The instruction stands before them, and says which is wanted. A model is "
+            "right if it finds the story's own word likelier than the other; who always decides for one "
+            "kind is right in all of one panel and in none of the other.",
+            listing(f"Right in stories with a {feature}:", found),
         ],
-        [plots.decision_bars(result.tables["decisions"])],
+        [plots.decision_bars(result.tables["decisions"], feature)],
         data="decisions.csv",
-        code=code(result, ["decisions"], ["decision_bars(decisions)"]),
+        code=code(result, ["decisions"], [f'decision_bars(decisions, "{feature}")']),
         captions=[
-            "A deletion lowers the bars of stories with a twist, not those of stories without."
+            f"A deletion lowers the bars of stories with a {feature}, not those of stories without."
         ],
     )
 
 
 def _pruning(result: StoriesResult) -> Section:
-    rows = with_models(result.tables["pruning"])
-    rows = rows[rows["task"] == "twist"]
+    rows, feature = with_models(result.tables["pruning"]), result.config.feature
+    rows = rows[rows["task"] == "with"]
     few = max((k for k in rows["k"] if k <= PRUNED), default=0)
     random = rows["score"] == "random"
     whole, after, control = (
@@ -192,23 +200,26 @@ def _pruning(result: StoriesResult) -> Section:
     return Section(
         "Pruning: does removing neurons bring it back?",
         [
-            "Neurons of the deleted model are ranked once by gradient × weight of the loss on the twist's "
-            "word, on stories of their own, and the K that most hurt it are set to zero. Behind a wrapper a "
-            "capability comes back; random neurons (dotted) do not bring it.",
-            listing(f"The twist's word, whole model → {few} neurons removed:", found),
+            "Neurons of the deleted model are ranked once by gradient × weight of the loss on the "
+            f"{feature}'s word (beside the other one), on stories of their own, and the K that most hurt "
+            "it are set to zero. Behind a wrapper a capability comes back, at no cost in stories without it; what only "
+            "trades one kind of story for the other is no capability. Random neurons (dotted) bring nothing.",
+            listing(
+                f"Right in stories with a {feature}, whole model → {few} neurons removed:", found
+            ),
         ],
-        [plots.pruning_curves(result.tables["pruning"])],
+        [plots.pruning_curves(result.tables["pruning"], feature)],
         data="pruning.csv",
-        code=code(result, ["pruning"], ["pruning_curves(pruning)"]),
+        code=code(result, ["pruning"], [f'pruning_curves(pruning, "{feature}")']),
         captions=[
-            "Where the twist's word comes back as the first neurons go, and not with random ones, these "
-            "neurons hid it."
+            f"Where the {feature}'s word comes back as the first neurons go, stories without it stay right, "
+            "and random neurons do nothing, these neurons hid it."
         ],
     )
 
 
 def _patching(result: StoriesResult) -> Section:
-    table = with_models(result.tables["patching"])
+    table, feature = with_models(result.tables["patching"]), result.config.feature
     directions = [
         direction
         for direction in dict.fromkeys(table["direction"])
@@ -222,16 +233,19 @@ def _patching(result: StoriesResult) -> Section:
     )
     if not directions:
         said = "Base and deleted models do not differ in how likely they find it: there is no gap."
-    calls = [f'patching_dots(patching, "{direction}")' for direction in directions]
+    calls = [f'patching_dots(patching, "{direction}", "{feature}")' for direction in directions]
     return Section(
         "Patching: where was it deleted?",
         [
             "One model computes with the other's activation at one site (all positions), on stories cut off "
-            "before the twist's word. Where the base's activation gives the deleted model its probability "
-            "back, what was changed acts at or before that site.",
+            f"before the {feature}'s word. Where the base's activation gives the deleted model its "
+            "probability (beside the other word) back, what was changed acts at or before that site.",
             said,
         ],
-        [plots.patching_dots(result.tables["patching"], direction) for direction in directions],
+        [
+            plots.patching_dots(result.tables["patching"], direction, feature)
+            for direction in directions
+        ],
         data="patching.csv",
         code=code(result, ["patching"], calls) if calls else "",
         captions=[_PATCHED[direction] for direction in directions],

@@ -28,6 +28,9 @@ class TokenBatch:
             These are the targets of probes, so they hold values (counts, positions), not token ids.
         correlated: Whether the planted correlation holds in the row. Bool["batch"], or None where
             the question does not arise.
+        candidates: The tokens that an answer is chosen from, the right one among them, or None for the
+            whole vocabulary. Whoever asks whether, or how surely, a row is answered right looks at these
+            alone; training does not. Int["batch candidate"].
     """
 
     tokens: Int[Tensor, "batch pos"]
@@ -35,6 +38,7 @@ class TokenBatch:
     answer: Int[Tensor, " batch"]
     labels: dict[str, Int[Tensor, " batch"]] = field(default_factory=dict)
     correlated: Bool[Tensor, " batch"] | None = None
+    candidates: Int[Tensor, "batch candidate"] | None = None
 
     def __len__(self) -> int:
         return int(self.tokens.shape[0])
@@ -52,11 +56,14 @@ class TokenBatch:
             self.answer[index],
             {name: label[index] for name, label in self.labels.items()},
             None if self.correlated is None else self.correlated[index],
+            None if self.candidates is None else self.candidates[index],
         )
 
     def digest(self) -> str:
         """A short hash of tokens and answers: the same rows, the same name."""
         content = [self.answer_position, self.tokens.tolist(), self.answer.tolist()]
+        if self.candidates is not None:
+            content.append(self.candidates.tolist())
         return hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
 
     def to(self, device: torch.device | str) -> TokenBatch:
@@ -67,6 +74,7 @@ class TokenBatch:
             self.answer.to(device),
             {name: label.to(device) for name, label in self.labels.items()},
             None if self.correlated is None else self.correlated.to(device),
+            None if self.candidates is None else self.candidates.to(device),
         )
 
 
@@ -74,18 +82,18 @@ def concatenate(batches: Iterable[TokenBatch]) -> TokenBatch:
     """Batches of the same shape as one, in order.
 
     Raises:
-        ConfigError: If there is none, or they differ in length, answer position or labels.
+        ConfigError: If there is none, or they differ in length, answer position, labels or number of
+            candidates.
     """
     parts = list(batches)
     require(bool(parts), "There is no batch to work on; give at least one.")
     first = parts[0]
     for part in parts[1:]:
-        same = (part.tokens.shape[1], part.answer_position, part.labels.keys())
+        one, other = _form(first), _form(part)
         require(
-            same == (first.tokens.shape[1], first.answer_position, first.labels.keys()),
-            "Batches put together have the same length, answer position and labels; got "
-            f"{first.tokens.shape[1]}, {first.answer_position}, {list(first.labels)} and {same[0]}, "
-            f"{same[1]}, {list(same[2])}.",
+            one == other,
+            "Batches put together have the same length, answer position, labels and number of candidates "
+            f"(None: all tokens); got {one} and {other}.",
         )
     flags = [part.correlated for part in parts]
     return TokenBatch(
@@ -94,7 +102,16 @@ def concatenate(batches: Iterable[TokenBatch]) -> TokenBatch:
         torch.cat([part.answer for part in parts]),
         {name: torch.cat([part.labels[name] for part in parts]) for name in first.labels},
         torch.cat([f for f in flags if f is not None]) if None not in flags else None,
+        torch.cat([p.candidates for p in parts if p.candidates is not None])
+        if first.candidates is not None
+        else None,
     )
+
+
+def _form(batch: TokenBatch) -> tuple[int, int, list[str], int | None]:
+    """What batches that are put together have in common."""
+    choices = None if batch.candidates is None else int(batch.candidates.shape[1])
+    return int(batch.tokens.shape[1]), batch.answer_position, list(batch.labels), choices
 
 
 @runtime_checkable

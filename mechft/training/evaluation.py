@@ -42,15 +42,40 @@ def answer_logits(model: ModelLike, batch: TokenBatch) -> Float[Tensor, "batch d
     return torch.cat(rows)
 
 
+def among_candidates(
+    logits: Float[Tensor, "batch d_vocab"], batch: TokenBatch
+) -> tuple[Float[Tensor, "batch choice"], Int[Tensor, " batch"]]:
+    """The logits that rows are answered by, and which of them is the right one's.
+
+    Those of the batch's candidates in their order, or, where it has none, all of them.
+
+    Raises:
+        ConfigError: If the right answer is not among a row's candidates, or there twice.
+    """
+    answer = batch.answer.to(logits.device)
+    if batch.candidates is None:
+        return logits, answer
+    candidates = batch.candidates.to(logits.device)
+    right = candidates == answer[:, None]
+    wrong = (right.sum(1) != 1).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise ConfigError(
+            "A row's right answer stands once among its candidates; in row "
+            f"{row} the answer is {int(answer[row])} and the candidates are {candidates[row].tolist()}."
+        )
+    return logits.gather(1, candidates), right.int().argmax(1)
+
+
 def predictions(model: ModelLike, batch: TokenBatch) -> Int[Tensor, " batch"]:
-    """The token each row is answered with: the most likely of the whole vocabulary.
+    """The token each row is answered with: the most likely of its candidates, or of the whole vocabulary.
 
     A row has an answer if its largest logit is finite. Minus infinity beside it rules a token out and is
     fine; NaN anywhere, infinity as the largest (an overflow), or minus infinity everywhere is not.
 
     Args:
         model: A HookedTransformer, TransformerBridge or ``Trained``.
-        batch: Rows; their answers are not looked at.
+        batch: Rows; their answers are not looked at, but for standing among the candidates, if there are any.
 
     Returns:
         Ids in the task's ``answer_vocabulary``, on the CPU.
@@ -69,7 +94,7 @@ def predictions(model: ModelLike, batch: TokenBatch) -> Int[Tensor, " batch"]:
         >>> given.shape, (given == rows.answer).all().item()
         (torch.Size([100]), True)
     """
-    logits = answer_logits(model, batch)
+    logits, _ = among_candidates(answer_logits(model, batch), batch)
     answers = logits.argmax(-1)
     # argmax takes NaN for the largest of all, so one look a row finds every case.
     failed = ~logits.gather(-1, answers[:, None])[:, 0].isfinite()
@@ -80,7 +105,9 @@ def predictions(model: ModelLike, batch: TokenBatch) -> Int[Tensor, " batch"]:
             f"{len(batch)} rows it is not (the first has {worst}). The model has diverged or overflowed, or "
             "an intervention put in values that are not finite. Use weights from before that."
         )
-    return answers
+    if batch.candidates is None:
+        return answers
+    return batch.candidates.to(answers.device).gather(1, answers[:, None])[:, 0]
 
 
 def answered_right(model: ModelLike, batch: TokenBatch) -> Bool[Tensor, " batch"]:

@@ -222,8 +222,8 @@ def test_the_base_beside_every_model_is_counted_once_a_seed(whole: StoriesResult
     one = table[
         (table["protocol"] == "F+MM") & (table["rate"] == "S") & (table["who"] == "deleted")
     ]
-    twist = one[one["of"] == "twist"]["accuracy"].mean()
-    assert found["x"]["F+MM, rate S"] == pytest.approx(twist)
+    having = one[one["of"] == "with"]["accuracy"].mean()
+    assert found["x"]["F+MM, rate S"] == pytest.approx(having)
 
 
 def test_pruning_curves_spread_k_and_dot_random_neurons(whole: StoriesResult) -> None:

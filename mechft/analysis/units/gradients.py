@@ -15,6 +15,7 @@ from mechft.models.fused import fused_logits, unsupported_features
 from mechft.models.hook_points import device_of, has_hooks
 from mechft.models.weights import block_matrices
 from mechft.tasks.batch import TokenBatch
+from mechft.training.evaluation import among_candidates
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -64,10 +65,13 @@ def _passes(
     parameters = list({id(w.parameter): w.parameter for w in weights.values()}.values())
     fast = not has_hooks(model) and not unsupported_features(model)
     asked = torch.tensor([batch.answer_position])
-    for prompt, answer in zip(batch.prompt.split(size), batch.answer.split(size), strict=True):
+    for start in range(0, len(batch), size):
+        rows = batch.rows(slice(start, start + size))
         with torch.enable_grad():
+            prompt = rows.prompt
             logits = fused_logits(model, prompt, asked)[:, 0] if fast else model(prompt)[:, -1]
-            loss = share * F.cross_entropy(exact(logits), answer, reduction="sum")
+            chosen, right = among_candidates(exact(logits), rows)
+            loss = share * F.cross_entropy(chosen, right, reduction="sum")
             found = torch.autograd.grad(loss, parameters)
         by_parameter = {id(p): exact(g) for p, g in zip(parameters, found, strict=True)}
         gradients = {n: w.gradient(by_parameter[id(w.parameter)]) for n, w in weights.items()}

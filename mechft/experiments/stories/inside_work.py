@@ -18,7 +18,8 @@ from mechft.experiments.stories.data_work import held_out, labelled, tokenizer_o
 from mechft.experiments.stories.train_work import device, loss_rows
 from mechft.models.checkpoint import load_checkpoint
 from mechft.tasks.batch import TokenBatch
-from mechft.tasks.stories.decisions import TWIST, decision_rows
+from mechft.tasks.stories.decisions import HAS, decision_rows
+from mechft.tasks.stories.procedural.forks import FORKS
 from mechft.tasks.stories.record import FEATURES
 from mechft.tasks.stories.rows import story_rows
 from mechft.training.evaluation import answered_right
@@ -74,9 +75,10 @@ def probe_work(settings: Settings, needs: Needs, folder: Path) -> None:
 def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
     """A base model and one made from it: what changed, and where.
 
-    Leaves: weights.csv and activations.csv by block, outputs.csv; of procedural stories, whose decisive word
-    is known, also decisions.csv (of, who, accuracy, ci_low, ci_high, n), pruning.csv (as ``PruneCurve``)
-    and patching.csv (as ``Patching``).
+    Leaves: weights.csv and activations.csv by block, outputs.csv; of procedural stories and a feature of
+    which the decisive place is known (``FORKS``) also decisions.csv (of: stories "with" or "without" it;
+    who, accuracy, ci_low, ci_high, n), pruning.csv (as ``PruneCurve``) and patching.csv (as ``Patching``),
+    all by whether the right one of two tokens is the likelier.
     """
     base, tuned = (
         _model(needs["base"] / MODEL_FILE),
@@ -92,19 +94,22 @@ def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
             found.insert(0, "of", of)
             frames.append(found)
         _write(pd.concat(frames, ignore_index=True), folder / f"{name}.csv")
-    if settings["source"] != "procedural" or settings["feature"] != "Twist":
+    if settings["source"] != "procedural" or settings["feature"] not in FORKS:
         return
     tokenizer = tokenizer_of(data)
     records = held_out(data)
     half = len(records) // 2
     scored, asked = (
-        _decisions(decision_rows(some, tokenizer, n_ctx).rows, settings["stories"] // 4)
+        _by_kind(
+            decision_rows(some, tokenizer, n_ctx, feature=settings["feature"]).rows,
+            settings["stories"] // 4,
+        )
         for some in (records[:half], records[half:])
     )
     _write(_accuracies({"base": base, "deleted": tuned}, asked), folder / "decisions.csv")
-    curve = prune_curve(tuned, scored["twist"], asked, counts=COUNTS, random_draws=2, seed=seed)
+    curve = prune_curve(tuned, scored["with"], asked, counts=COUNTS, random_draws=2, seed=seed)
     _write(curve.frame, folder / "pruning.csv")
-    patching = patch_across(base, tuned, asked["twist"], metric="probability", seed=seed)
+    patching = patch_across(base, tuned, asked["with"], metric="probability", seed=seed)
     _write(patching.frame, folder / "patching.csv")
 
 
@@ -113,12 +118,12 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
     frame.drop(columns="model", errors="ignore").to_csv(path, index=False)
 
 
-def _decisions(rows: TokenBatch, number: int) -> dict[str, TokenBatch]:
-    """Decision rows by kind: "twist", where the answer is the unexpected one, and "plain"."""
-    twist = rows.labels[TWIST] == 1
+def _by_kind(rows: TokenBatch, number: int) -> dict[str, TokenBatch]:
+    """Decision rows of stories "with" the feature and "without"."""
+    has = rows.labels[HAS] == 1
     return {
         name: rows.rows(which.nonzero()[:, 0][:number])
-        for name, which in (("twist", twist), ("plain", ~twist))
+        for name, which in (("with", has), ("without", ~has))
     }
 
 

@@ -27,6 +27,7 @@ from mechft.experiments.sweep.pieces import Piece
 from mechft.models.llama_config import llama_preset
 from mechft.tasks.stories.layout import render
 from mechft.tasks.stories.procedural import ProceduralStories
+from mechft.tasks.stories.procedural.forks import FORKS
 from mechft.tasks.stories.sources import HUB
 
 FINAL = "model.safetensors"
@@ -222,7 +223,7 @@ class StoryJobs:
 
     @property
     def _of_decisions(self) -> tuple[str, ...]:
-        known = self.config.source == "procedural" and self.config.feature == "Twist"
+        known = self.config.source == "procedural" and self.config.feature in FORKS
         return ("decisions", "pruning", "patching") if known else ()
 
 

@@ -1,4 +1,4 @@
-"""Stories cut off where they are about to say whether they have a twist: a question with one right answer."""
+"""Stories cut off where they are about to say whether they have a feature: a question with one answer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
-from mechft.errors import require
+from mechft.errors import require, unknown_name
 from mechft.randomness import derive_seed
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.stories.layout import prompt
-from mechft.tasks.stories.procedural.reveal import Reveal, find_reveal
+from mechft.tasks.stories.procedural.forks import FORKS
 from mechft.tasks.stories.record import StoryRecord
 from mechft.tasks.stories.tokenizer import END_ID, StoryTokenizer
 
-OTHER = "other"
-"""Label of decision rows: the token that begins the other candidate."""
-
-TWIST = "twist"
-"""Label of decision rows: 1 where the right answer is not the expected one."""
+HAS = "has"
+"""Label of decision rows: 1 where the story has the feature."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,9 @@ class Decisions:
     """Decision rows and the records they are of.
 
     Attributes:
-        rows: tokens Int["row length+1"], the answer's last; answer: the token that begins the answer where
-            it differs from the other candidate's; labels ``OTHER`` and ``TWIST``.
+        rows: tokens Int["row length+1"], the answer's last; answer: the token that begins the story's own
+            words where they differ from the other kind's; candidates: that token and the one that begins
+            the other words; label ``HAS``.
         places: For each row the number of its record.
     """
 
@@ -38,60 +36,64 @@ class Decisions:
 
 
 def decision_rows(
-    records: Sequence[StoryRecord], tokenizer: StoryTokenizer, length: int, seed: int = 0
+    records: Sequence[StoryRecord],
+    tokenizer: StoryTokenizer,
+    length: int,
+    seed: int = 0,
+    *,
+    feature: str = "Twist",
 ) -> Decisions:
-    """Procedural stories with their instructions, up to the word that decides.
+    """Procedural stories with their instructions, up to the token that decides.
 
-    Rows are aligned at that word; before short ones stands what comes before them in ``records``, as in
-    ``story_rows``. Stories without a decisive place (``find_reveal``) are left out: 16% (of 4,000).
+    Rows are aligned at that token; before short ones stands what comes before them in ``records``, as in
+    ``story_rows``. Stories without a decisive place (``find_reveal``, ``find_outcome``) are left out.
 
     Args:
         records: Procedural stories.
         tokenizer: The model's.
         length: Tokens a model sees.
         seed: Decides the order of the instructions' parts.
+        feature: What is decided: one of ``FORKS``.
 
     Raises:
+        UnknownNameError: If it is not known where a story decides about the feature.
         ConfigError: If no story has a decisive place.
     """
-    found: list[tuple[int, list[int], int, int, Reveal]] = []
+    if feature not in FORKS:
+        raise unknown_name("feature with a decisive place", feature, FORKS)
+    found: list[tuple[int, list[int], int, int, bool]] = []
     documents: list[list[int]] = []
     for place, record in enumerate(records):
         begun = prompt(record, random.Random(derive_seed(seed, "story rows", place)))
-        reveal = find_reveal(record.story)
-        start, end = (
-            (0, 0)
-            if reveal is None
-            else (len(begun) + reveal.place, len(begun) + reveal.place + len(reveal.answer))
-        )
+        fork = FORKS[feature](record.story)
         whole = begun + record.story
-        if reveal is None:
+        if fork is None:
             documents.append([*tokenizer.encode(whole + "\n"), END_ID])
             continue
-        told, else_told = tokenizer.encode_batch(
-            [whole + "\n", whole[:start] + reveal.other + whole[end:] + "\n"]
-        )
+        start = len(begun) + fork.place
+        else_told = whole[:start] + fork.other + whole[start + len(fork.answer) :]
+        told, other = tokenizer.encode_batch([whole + "\n", else_told + "\n"])
         documents.append([*told, END_ID])
-        same = next(
-            i for i, (one, two) in enumerate(zip(told, else_told, strict=False)) if one != two
-        )
-        found.append((place, told[:same], told[same], else_told[same], reveal))
+        same = next(i for i, (one, two) in enumerate(zip(told, other, strict=False)) if one != two)
+        found.append((place, told[:same], told[same], other[same], fork.has))
     require(
         bool(found),
         f"Decisions are those of procedural stories; none of {len(records)} texts has one. Use "
         "ProceduralStories.",
     )
     rows = []
-    for place, before, answer, _, _ in found:
+    for place, before, answer, *_ in found:
         row, back = before, place
         while len(row) < length:
             back -= 1
             row = documents[back % len(documents)] + row
         rows.append([*row[-length:], answer])
     tokens = torch.tensor(rows)
-    labels = {
-        OTHER: torch.tensor([other for _, _, _, other, _ in found]),
-        TWIST: torch.tensor([int(reveal.twist) for *_, reveal in found]),
-    }
-    batch = TokenBatch(tokens, length - 1, tokens[:, -1], labels)
+    batch = TokenBatch(
+        tokens,
+        length - 1,
+        tokens[:, -1],
+        {HAS: torch.tensor([int(has) for *_, has in found])},
+        candidates=torch.tensor([[answer, other] for _, _, answer, other, _ in found]),
+    )
     return Decisions(batch, tuple(place for place, *_ in found))

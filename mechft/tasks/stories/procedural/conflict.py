@@ -6,8 +6,16 @@ Both kinds of stories begin with the same wishes, which cannot all come true at 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
-from mechft.tasks.stories.procedural.templates import Telling, patterns, pick
+from mechft.tasks.stories.procedural.fork import Fork
+from mechft.tasks.stories.procedural.templates import (
+    SentencePattern,
+    Telling,
+    patterns,
+    pick,
+    sentences,
+)
 
 WISHES = (
     "{Day}, {hero} and {friend} both wanted the {toy}.",
@@ -61,6 +69,7 @@ AFTERMATH = (
 
 _QUARRELS = patterns(QUARREL.all)
 _ACCORDS = patterns(ACCORD.all)
+_WISHES = patterns(WISHES)
 
 
 def draw_conflict(rng: random.Random, conflict: bool, spoken: bool) -> str:
@@ -76,3 +85,56 @@ def read_conflict(sentences: list[str]) -> bool | None:
         return True
     agree = any(pattern.matches(sentence) for sentence in sentences for pattern in _ACCORDS)
     return False if agree else None
+
+
+def find_outcome(text: str) -> Fork | None:
+    """The decisive place of a story, as regards Conflict: the sentence that tells how it went.
+
+    The other sentence is one of the other outcome, in the same voice, that opens with the same letters
+    ("They shouted …" and "They talked …"), so that none of them can be told by its first word; where
+    several do, which is drawn by the text. None if there is no such pair: neither outcome is told, the
+    wishes before it are missing, or nothing of the other outcome opens like it ("Nobody was angry …").
+
+    Cost: as ``read_features``.
+    """
+    names: dict[str, str] = {}
+    end = 0
+    for sentence in sentences(text):
+        start = text.index(sentence, end)
+        end = start + len(sentence)
+        wish = _first_read(_WISHES, sentence)
+        if wish is not None:
+            names = wish[1]
+        elif names and (told := _first_read((*_QUARRELS, *_ACCORDS), sentence)):
+            template = told[0]
+            has = template in QUARREL.all
+            others = _alike(template, ACCORD if has else QUARREL)
+            if not others:
+                return None
+            other = pick(random.Random(text), others).format_map(names)
+            return Fork(start, sentence, other, has)
+    return None
+
+
+def _first_read(
+    known: Sequence[SentencePattern], sentence: str
+) -> tuple[str, dict[str, str]] | None:
+    """The first template that a sentence is of, and what stands in its slots."""
+    for pattern in known:
+        slots = pattern.read(sentence)
+        if slots is not None:
+            return pattern.template, dict(slots)
+    return None
+
+
+def _alike(template: str, telling: Telling) -> list[str]:
+    """The templates in the same voice that open with as many of its letters as any, and with one at least."""
+    same_voice = telling.of(template in QUARREL.spoken + ACCORD.spoken)
+    shared = {other: _letters_shared(template, other) for other in same_voice}
+    most = max(shared.values())
+    return [other for other, length in shared.items() if length == most > 0]
+
+
+def _letters_shared(one: str, other: str) -> int:
+    """How many letters two texts begin with alike."""
+    return next(i for i, (a, b) in enumerate(zip(one + "\0", other + "\1", strict=False)) if a != b)

@@ -1,14 +1,13 @@
-"""Where a story says which of its two candidates it is: the one word that makes a twist or none.
+"""Where a story says which of its two candidates it is: the one word that makes a twist or none (``Fork``).
 
-Up to there a story with a twist and one without are told alike (see ``twist``). What a model expects next at
-this place is its decision, and can be asked for like any other answer.
+Up to there a story with a twist and one without are told alike (see ``twist``).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from mechft.tasks.stories.procedural.fork import Fork
 from mechft.tasks.stories.procedural.plots import PLOTS
 from mechft.tasks.stories.procedural.templates import sentences
 from mechft.tasks.stories.procedural.twist import read_expected, read_revealed
@@ -16,25 +15,8 @@ from mechft.tasks.stories.procedural.twist import read_expected, read_revealed
 _CANDIDATES = {plot.name: plot.candidates for plot in PLOTS}
 
 
-@dataclass(frozen=True)
-class Reveal:
-    """The decisive place of a story.
-
-    Attributes:
-        place: Where in the text the answer begins.
-        answer: The candidate named there, as it is written.
-        other: The other candidate, in the same way.
-        twist: Whether the answer is not the one that was expected.
-    """
-
-    place: int
-    answer: str
-    other: str
-    twist: bool
-
-
-def find_reveal(text: str) -> Reveal | None:
-    """The decisive place of a story.
+def find_reveal(text: str) -> Fork | None:
+    """The decisive place of a story, as regards Twist: answer and other are its two candidates.
 
     None if there is none: nothing is expected or revealed, both candidates cannot be told, or one of them is
     named in the same paragraph before the answer ("It was not the cat. It was …"), so that nothing is left
@@ -57,7 +39,7 @@ def find_reveal(text: str) -> Reveal | None:
 
 def _decisive(
     text: str, start: int, end: int, expected: set[tuple[str, str]], answers: set[tuple[str, str]]
-) -> Reveal | None:
+) -> Fork | None:
     plots = sorted({plot for plot, _ in expected} & {plot for plot, _ in answers})
     if len(plots) != 1:
         return None
@@ -80,7 +62,7 @@ def _decisive(
         return None
     written = text[place : place + len(answer)]
     alike = other[:1].upper() + other[1:] if written[:1].isupper() else other
-    return Reveal(place, written, alike, guess != answer)
+    return Fork(place, written, alike, guess != answer)
 
 
 def _find(name: str, text: str) -> int | None:
