@@ -68,9 +68,13 @@ if TYPE_CHECKING:
     from mechft.tasks.programs import ProgramTask as ProgramTask
     from mechft.tasks.prompts import read_prompts as read_prompts
     from mechft.tasks.protocol import check_task as check_task
+    from mechft.tasks.stories.decisions import decision_rows as decision_rows
+    from mechft.tasks.stories.layout import story_prompts as story_prompts
     from mechft.tasks.stories.procedural.generator import ProceduralStories as ProceduralStories
+    from mechft.tasks.stories.procedural.oracle import read_features as read_features
     from mechft.tasks.stories.protocols import StoryProtocol as StoryProtocol
     from mechft.tasks.stories.record import StoryRecord as StoryRecord
+    from mechft.tasks.stories.rows import story_rows as story_rows
     from mechft.tasks.stories.sources import read_stories as read_stories
     from mechft.tasks.stories.tokenizer import StoryTokenizer as StoryTokenizer
     from mechft.tasks.task import register_task as register_task
@@ -110,7 +114,11 @@ _PUBLIC = {
     "ProceduralStories": "tasks.stories.procedural.generator",
     "read_stories": "tasks.stories.sources",
     "StoryProtocol": "tasks.stories.protocols",
+    "read_features": "tasks.stories.procedural.oracle",
     "StoryTokenizer": "tasks.stories.tokenizer",
+    "story_prompts": "tasks.stories.layout",
+    "story_rows": "tasks.stories.rows",
+    "decision_rows": "tasks.stories.decisions",
     # models: loading, saving, anybody's; the fast forward
     "load": "training.trained",
     "save": "training.trained",

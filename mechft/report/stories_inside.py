@@ -203,7 +203,8 @@ def _pruning(result: StoriesResult) -> Section:
             "Neurons of the deleted model are ranked once by gradient × weight of the loss on the "
             f"{feature}'s word (beside the other one), on stories of their own, and the K that most hurt "
             "it are set to zero. Behind a wrapper a capability comes back, at no cost in stories without "
-            "it; what only trades one kind of story for the other is no capability. Random neurons (dotted) bring nothing.",
+            "it; what only trades one kind of story for the other is no capability. "
+            "Random neurons (dotted) bring nothing.",
             listing(
                 f"Right in stories with a {feature}, whole model → {few} neurons removed:", found
             ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from mechft.experiments.stories.classifier_work import classified
 from mechft.experiments.stories.data_work import held_out, tokenizer_of
 from mechft.experiments.stories.train_work import device, loss_rows
 from mechft.models.checkpoint import load_checkpoint
-from mechft.randomness import derive_seed
-from mechft.tasks.stories.layout import prompt
+from mechft.tasks.stories.layout import story_prompts
 from mechft.tasks.stories.procedural import has_feature
 from mechft.tasks.stories.record import StoryRecord
 from mechft.tasks.stories.rows import STORY_START
@@ -78,8 +76,5 @@ def writing_work(settings: Settings, needs: Needs, folder: Path) -> None:
 
 def prompts_of(records: Sequence[StoryRecord], feature: str, asked: bool, number: int) -> list[str]:
     """Instructions of the first stories held out that ask for the feature, or do not."""
-    wanted = [record for record in records if (feature in record.features) == asked][:number]
-    return [
-        prompt(record, random.Random(derive_seed(place, "story prompt")))
-        for place, record in enumerate(wanted)
-    ]
+    wanted = [record for record in records if (feature in record.features) == asked]
+    return story_prompts(wanted[:number])

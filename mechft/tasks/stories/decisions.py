@@ -14,7 +14,7 @@ from mechft.tasks.batch import TokenBatch
 from mechft.tasks.stories.layout import prompt
 from mechft.tasks.stories.procedural.forks import FORKS
 from mechft.tasks.stories.record import StoryRecord
-from mechft.tasks.stories.tokenizer import END_ID, StoryTokenizer
+from mechft.tasks.stories.tokenizer import END_ID, TextEncoder, encoded
 
 HAS = "has"
 """Label of decision rows: 1 where the story has the feature."""
@@ -37,7 +37,7 @@ class Decisions:
 
 def decision_rows(
     records: Sequence[StoryRecord],
-    tokenizer: StoryTokenizer,
+    tokenizer: TextEncoder,
     length: int,
     seed: int = 0,
     *,
@@ -50,7 +50,7 @@ def decision_rows(
 
     Args:
         records: Procedural stories.
-        tokenizer: The model's.
+        tokenizer: As in ``story_rows``.
         length: Tokens a model sees.
         seed: Decides the order of the instructions' parts.
         feature: What is decided: one of ``FORKS``.
@@ -58,6 +58,16 @@ def decision_rows(
     Raises:
         UnknownNameError: If it is not known where a story decides about the feature.
         ConfigError: If no story has a decisive place.
+
+    Cost: that of encoding the texts twice.
+
+    Example:
+        >>> import mechft as mf
+        >>> stories = list(mf.ProceduralStories().stories(20, seed=0))
+        >>> tokenizer = mf.StoryTokenizer.train((story.story for story in stories), vocab_size=400)
+        >>> found = mf.decision_rows(stories, tokenizer, length=64, feature="Conflict")
+        >>> [tokenizer.decode([token]) for token in found.rows.candidates[0].tolist()]  # answer, other
+        [' did', ' had']
     """
     if feature not in FORKS:
         raise unknown_name("feature with a decisive place", feature, FORKS)
@@ -72,7 +82,7 @@ def decision_rows(
             continue
         start = len(begun) + fork.place
         else_told = whole[:start] + fork.other + whole[start + len(fork.answer) :]
-        told, other = tokenizer.encode_batch([whole + "\n", else_told + "\n"])
+        told, other = encoded(tokenizer, [whole + "\n", else_told + "\n"])
         documents.append([*told, END_ID])
         same = next(i for i, (one, two) in enumerate(zip(told, other, strict=False)) if one != two)
         found.append((place, told[:same], told[same], other[same], fork.has))

@@ -20,9 +20,11 @@ the JSON shards, differs in two details: it says ``Sentence:``, and the story be
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mechft.errors import require
+from mechft.randomness import derive_seed
 from mechft.tasks.stories.record import StoryRecord
 
 END = "<|endoftext|>"
@@ -81,6 +83,33 @@ def prompt(record: StoryRecord, rng: random.Random) -> str:
     written = "".join(lines) + STORY_LABEL
     _check_no_end(written, "An instruction")
     return written
+
+
+def story_prompts(records: Iterable[StoryRecord]) -> list[str]:
+    """The instructions of records, each with its parts in an order of its own: what models are to continue.
+
+    Args:
+        records: Their stories are not looked at.
+
+    Returns:
+        A text each, up to and including ``Story:`` and its newlines. The order of a record's parts depends
+        on its place among the records, and on nothing else.
+
+    Raises:
+        ConfigError: If a part holds the end marker.
+
+    Example:
+        >>> import mechft as mf
+        >>> record = mf.StoryRecord("Tim found a red ball.", features=("Twist",), words=("ball", "red"))
+        >>> print(mf.story_prompts([record])[0].rstrip())
+        Features: Twist
+        Words: ball, red
+        Story:
+    """
+    return [
+        prompt(record, random.Random(derive_seed(place, "story prompt")))
+        for place, record in enumerate(records)
+    ]
 
 
 def completion(record: StoryRecord) -> str:

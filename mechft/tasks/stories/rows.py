@@ -14,7 +14,7 @@ from mechft.tasks.batch import TokenBatch
 from mechft.tasks.stories.layout import render
 from mechft.tasks.stories.protocols import has_feature
 from mechft.tasks.stories.record import FEATURES, StoryRecord
-from mechft.tasks.stories.tokenizer import END_ID, StoryTokenizer
+from mechft.tasks.stories.tokenizer import END_ID, TextEncoder, encoded
 
 STORY_START = "story_start"
 """Label of rows: position of the story's first token."""
@@ -25,7 +25,7 @@ Before = Literal["documents", "end tokens"]
 
 def story_rows(
     records: Sequence[StoryRecord],
-    tokenizer: StoryTokenizer,
+    tokenizer: TextEncoder,
     length: int,
     seed: int = 0,
     *,
@@ -40,7 +40,8 @@ def story_rows(
 
     Args:
         records: Stories, at least one.
-        tokenizer: The model's.
+        tokenizer: The model's, whose token 0 ends documents: a ``StoryTokenizer``, or what ``open_model``
+            calls ``coder``.
         length: Tokens of a row; of longer documents the last ones.
         seed: Decides the order of the instructions' parts.
         instructed: Whether instructions are shown, or stories alone.
@@ -53,6 +54,16 @@ def story_rows(
 
     Raises:
         ConfigError: If there is no record or the length is below 2.
+
+    Cost: that of encoding the texts.
+
+    Example:
+        >>> import mechft as mf
+        >>> stories = list(mf.ProceduralStories().stories(20, seed=0))
+        >>> tokenizer = mf.StoryTokenizer.train((story.story for story in stories), vocab_size=400)
+        >>> rows = mf.story_rows(stories, tokenizer, length=64)
+        >>> tuple(rows.tokens.shape), rows.labels["Twist"].sum().item()
+        ((20, 64), 4)
     """
     require(len(records) > 0, "Rows are made of stories; got none. Give at least one record.")
     require(length >= 2, f"A row has at least two tokens; got length={length}. Choose more.")
@@ -73,7 +84,7 @@ def story_rows(
 
 
 def _encoded(
-    records: Sequence[StoryRecord], tokenizer: StoryTokenizer, seed: int, instructed: bool
+    records: Sequence[StoryRecord], tokenizer: TextEncoder, seed: int, instructed: bool
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Each record's whole document, and its story alone; both with the end token."""
     prompts, stories = [], []
@@ -81,8 +92,8 @@ def _encoded(
         rendered = render(record, random.Random(derive_seed(seed, "story rows", place)))
         prompts.append(rendered.prompt if instructed else "")
         stories.append(rendered.completion)
-    after = tokenizer.encode_batch(stories)
-    return [p + s for p, s in zip(tokenizer.encode_batch(prompts), after, strict=True)], after
+    before, after = encoded(tokenizer, prompts), encoded(tokenizer, stories)
+    return [p + s for p, s in zip(before, after, strict=True)], after
 
 
 def _column(values: Sequence[int] | Sequence[bool]) -> torch.Tensor:
