@@ -28,9 +28,11 @@ OwnT = TypeVar("OwnT", bound="OwnTask")
 class OwnTask(ABC):
     """A task of your own: give it three methods and the names of its operands; the rest follows.
 
-    A sample is ``OPERAND string = answer``, such as "first 3 1 4 = 4". Which of its rows carry the planted
-    correlation r(x, O_FT) − r(x, O_PT) = ``offset`` is found by drawing until they do. For another layout,
-    or strings that must be edited to carry it, write the members of ``mechft.tasks.task.Task`` yourself.
+    A sample is ``OPERAND string = answer``, such as "first 3 1 4 = 4". Strings are places in ``tokens``;
+    answers are values, which ``answer_name`` turns into names of tokens. Which rows carry the planted
+    correlation r(x, O_FT) − r(x, O_PT) = ``offset``, between values, is found by drawing until they do. For
+    another layout, or strings that must be edited to carry it, write the members of
+    ``mechft.tasks.task.Task`` yourself.
 
     Subclass it as a frozen dataclass; the fields are the task's settings, plain JSON values with defaults.
 
@@ -73,6 +75,29 @@ class OwnTask(ABC):
         >>> ft = mf.finetune(base, steps=2)  # taught "last" where it is one more than "first"
         >>> ft.contrast.finetuning_operand
         'last'
+
+        Above, a value, its name and its token's place are the same number. In general they are three things:
+
+        >>> @dataclass(frozen=True)
+        ... class Letters(mf.OwnTask):
+        ...     operand_names = ("count_x", "count_y")
+        ...
+        ...     def tokens(self):
+        ...         return ["x", "y", "none", "one", "two", "three"]  # places 0 to 5
+        ...
+        ...     def draw(self, size, generator):
+        ...         return torch.randint(2, (size, 3), generator=generator)  # places: 0 is "x", 1 is "y"
+        ...
+        ...     def answers(self, strings, operand):  # values: how many, 0 to 3
+        ...         return (strings == self.operand_names.index(operand)).sum(1)
+        ...
+        ...     def answer_name(self, value):
+        ...         return ["none", "one", "two", "three"][value]
+        >>> row = Letters().query("Letters", "count_x").sample(1, mf.generator(0))
+        >>> Letters().vocabulary.decode(row.tokens[0])
+        ['count_x', 'y', 'y', 'x', '=', 'one']
+        >>> row.labels["Letters(count_x)"].item(), row.answer.item()  # the value, and the place of "one"
+        (1, 3)
     """
 
     operand_names: ClassVar[tuple[str, ...]] = ()
@@ -91,10 +116,10 @@ class OwnTask(ABC):
 
     @abstractmethod
     def answers(self, strings: Int[Tensor, "string item"], operand: str) -> Int[Tensor, " string"]:
-        """r(x, O) of each string, as numbers; what probes are to read."""
+        """r(x, O) of each string, as values that answer_name turns into tokens; what probes are to read."""
 
     def answer_name(self, value: int) -> str:
-        """The token that says an answer: its number written out, unless overridden."""
+        """The token that says a value of ``answers``: its number written out, unless overridden."""
         return str(value)
 
     def __new__(cls: type[OwnT], *_args: Any, **_settings: Any) -> OwnT:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechft.errors import require, unknown_name
+from mechft.errors import ConfigError, require, unknown_name
 from mechft.tasks.batch import TokenBatch
 from mechft.tasks.conditioned import Conditioned
 from mechft.tasks.correlation import Correlation
@@ -72,12 +72,12 @@ class OwnSource:
             f"{self.task.kind}.draw(size, generator) returns whole numbers, a row a string: "
             f"[{size}, length]; got {_form(strings)}.",
         )
-        inside = strings.numel() == 0 or 0 <= int(strings.min()) <= int(strings.max()) <= highest
-        require(
-            inside,
-            f"{self.task.kind}.draw gives places in tokens(), 0..{highest}; got values outside. Draw "
-            "fewer, or name more tokens.",
-        )
+        for row, item in ((strings < 0) | (strings > highest)).nonzero()[:1].tolist():
+            raise ConfigError(
+                f"{self.task.kind}.draw gives places in tokens(), 0..{highest}; got "
+                f"{int(strings[row, item])} in row {row}, {strings[row].tolist()}. Draw fewer, or name more "
+                "tokens."
+            )
         return strings.long()
 
     def _values(self, strings: Tensor, operand: str) -> Int[Tensor, " row"]:
@@ -90,17 +90,43 @@ class OwnSource:
         )
         return values.long()
 
-    def _ids(self, values: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
-        """Tokens of answers."""
+    def _ids(
+        self,
+        values: Int[Tensor, " row"],
+        strings: Int[Tensor, "row item"],
+        answered: Int[Tensor, " row"],
+    ) -> Int[Tensor, " row"]:
+        """Tokens of answers; strings, and each row's operand as a place, tell an error where it was."""
         different, place = values.unique(return_inverse=True)
-        names = {value: self.task.answer_name(value) for value in different.tolist()}
-        for value, name in names.items():
-            require(
-                name in self.task.vocabulary,
-                f"Every answer is a token; {self.task.kind}.answer_name({value}) gives {name!r}, which is "
-                "none of tokens(). Name it there, or override answer_name(value).",
+        names = []
+        for value in different.tolist():
+            name: object = None
+            try:
+                name = self.task.answer_name(value)
+                why = f"is {name!r}, which is none of tokens()"
+            except LookupError as error:  # a list of names that ends before
+                why = f"raises {type(error).__name__}: {error}"
+            if name not in self.task.vocabulary:
+                row = int((values == value).nonzero()[0])
+                operand = self.task.operand_names[int(answered[row])]
+                raise ConfigError(self._nameless(value, why, row, strings[row].tolist(), operand))
+            names.append(str(name))
+        return self.task.vocabulary.encode(names)[place] if names else values
+
+    def _nameless(self, value: int, why: str, row: int, string: list[int], operand: str) -> str:
+        """What to say of a value that no token says."""
+        kind, tokens = self.task.kind, self.task.tokens()
+        told = (
+            f"{kind}.answers gives values that answer_name turns into tokens; in row {row}, "
+            f"{string} asked for {operand!r}, it gives {value}, and answer_name({value}) {why}. Name the "
+            "value in tokens(), override answer_name(value), or give other values."
+        )
+        if 0 <= value < len(tokens):
+            told += (
+                f" If {value} is meant as a place in tokens(), which is {tokens[value]!r} there, let "
+                "answer_name return self.tokens()[value]."
             )
-        return self.task.vocabulary.encode(names.values())[place] if names else values
+        return told
 
     def _asked(self, size: int, generator: torch.Generator) -> Int[Tensor, " row"]:
         """Each row's operand, as a place in ``operand_names``."""
@@ -133,7 +159,8 @@ class OwnSource:
             if self.answer_for is None
             else torch.full_like(asked, task.operand_names.index(self.answer_for))
         )
-        answer = self._ids(torch.stack(values, 1).gather(1, answered[:, None])[:, 0])
+        given = torch.stack(values, 1).gather(1, answered[:, None])[:, 0]
+        answer = self._ids(given, strings, answered)
         first, last = len(task.tokens()), len(task.vocabulary) - 1
         begin, equals = (first + asked)[:, None], torch.full((size, 1), last)
         tokens = torch.cat([begin, strings, equals, answer[:, None]], 1)

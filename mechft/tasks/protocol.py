@@ -141,11 +141,12 @@ def _drawn(task: Task, call: str, source: Source) -> TokenBatch:
 
 
 def _check_ids(what: str, ids: Tensor, size: int) -> None:
-    require(
-        not ids.is_floating_point() and 0 <= int(ids.min()) <= int(ids.max()) < size,
-        f"The {what} are ids of their vocabulary, 0..{size - 1}; got {ids.dtype}, {float(ids.min()):g}.."
-        f"{float(ids.max()):g}.",
-    )
+    rule = f"The {what} are ids of their vocabulary, 0..{size - 1}"
+    remedy = "Its encode(names) gives ids; what an answer is as a number goes to labels."
+    require(not ids.is_floating_point(), f"{rule}; got {ids.dtype}. {remedy}")
+    for row, *place in ((ids < 0) | (ids >= size)).nonzero()[:1].tolist():
+        value = int(ids[(row, *place)])
+        raise ConfigError(f"{rule}; got {value} in row {row}. {remedy}")
 
 
 def _check_labels(

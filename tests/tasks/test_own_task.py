@@ -264,7 +264,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "outside": (
         {"draw": lambda self, size, generator: torch.full((size, 3), 5)},
-        r"places in tokens\(\), 0..4",
+        r"places in tokens\(\), 0..4; got 5 in row 0, \[5, 5, 5\]",
     ),
     "too few": (
         {"draw": lambda self, size, generator: torch.zeros(1, 3).long()}, r"a row a string: \[",
@@ -272,7 +272,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "answers of one": (answers(lambda a: a[:1]), r"answers\(strings, operand\) returns a whole"),
     "real answers": (answers(lambda a: a / 2), "whole number a string.*float32"),
     "no tensor": (answers(lambda a: 3), "got 3 for operand 'first'"),
-    "nameless": (answers(lambda a: a + 5), r"answer_name\(\d\) gives '\d', which is none of tokens"),
+    "nameless": (
+        answers(lambda a: a + 5), r"it gives 5, and answer_name\(5\) is '5', which is none of tokens",
+    ),
     "always correlated": (
         {"answers": lambda self, x, operand: x[:, 0] * 0 + int(operand == "last")},
         "Strings without the correlation are out of reach",
@@ -285,7 +287,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "wrong answers": (
         changed(lambda b: replace(b, answer=(b.answer + 1) % 5)), "token after answer_position",
     ),
-    "ids": (changed(lambda b: replace(b, tokens=b.tokens + 9)), r"tokens of query.* 0..7; got"),
+    "ids": (changed(lambda b: replace(b, tokens=b.tokens + 9)), r"tokens of query.* 0..7; got 1\d in row 0"),
     "long": ({"n_ctx": 4}, "a model of n_ctx=4 reaches"),
     "correlation": (
         {"query": lambda self, family, operand, correlation=None: Sums.query(self, family, operand)},
@@ -297,6 +299,52 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"from_dict": classmethod(lambda cls, values: cls(modulus=9))}, r"came back as .*9",
     ),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Letters(OwnTask):
+    """How many x, or y, of three letters: values, names and places of answers all differ."""
+
+    operand_names = ("count_x", "count_y")
+    names: tuple[str, ...] = ("none", "one", "two", "three")
+
+    def tokens(self) -> Sequence[str]:
+        return ["x", "y", "none", "one", "two", "three"]
+
+    def draw(self, size: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(2, (size, 3), generator=generator)
+
+    def answers(self, strings: Tensor, operand: str) -> Tensor:
+        return (strings == self.operand_names.index(operand)).sum(1)
+
+    def answer_name(self, value: int) -> str:
+        return self.names[value]
+
+
+def test_answers_are_values_and_become_tokens_by_name() -> None:
+    check_task(Letters(), pretraining=True)
+    batch = Letters().query("Letters", "count_y").sample(50, generator(0))
+    values = batch.labels["Letters(count_y)"]
+    assert torch.equal(values, (batch.tokens[:, 1:4] == 1).sum(1))
+    assert torch.equal(batch.answer, values + 2)  # "none" is the third token
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("none", "one", "two", "3"), r"answer_name\(3\) is '3', which is none of tokens"),
+        (("none", "one", "two"), r"answer_name\(3\) raises IndexError: tuple index out of range"),
+    ],
+)
+def test_a_value_without_a_token_is_named_with_its_row(names: tuple[str, ...], said: str) -> None:
+    source = Letters(names=names).query("Letters", "count_x")
+    with pytest.raises(ConfigError, match=said) as caught:
+        source.sample(50, generator(0))
+    first = int(
+        (Letters().query("Letters", "count_x").sample(50, generator(0)).answer == 5).nonzero()[0]
+    )
+    assert f"in row {first}, [0, 0, 0] asked for 'count_x', it gives 3" in str(caught.value)
+    assert "If 3 is meant as a place in tokens(), which is 'one' there" in str(caught.value)
 
 
 @pytest.mark.parametrize("what", BROKEN)
