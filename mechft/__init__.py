@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from mechft.training.recipes import finetune as finetune
     from mechft.training.recipes import pretrain as pretrain
     from mechft.training.recipes import reverse_finetune as reverse_finetune
+    from mechft.training.stories import finetune_stories as finetune_stories
     from mechft.training.tracking import TableLog as TableLog
     from mechft.training.tracking import WandbLog as WandbLog
     from mechft.training.trained import Trained as Trained
@@ -145,6 +146,7 @@ _PUBLIC = {
     "finetune_many": "training.many",
     "reverse_finetune": "training.recipes",
     "reverse_finetune_many": "training.many",
+    "finetune_stories": "training.stories",
     "scratch": "training.controls",
     "scratch_finetune": "training.controls",
     "accuracy": "training.evaluation",

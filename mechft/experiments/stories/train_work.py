@@ -28,6 +28,7 @@ from mechft.tasks.stories.tokenizer import END_ID
 from mechft.training.callbacks import Callback, SaveModels
 from mechft.training.config import TrainConfig, geometric_steps
 from mechft.training.loop import train
+from mechft.training.stories import story_config
 from mechft.training.trained import MODEL_FILE
 
 if TYPE_CHECKING:
@@ -95,16 +96,12 @@ def _train(model: HookedTransformer, settings: Settings, data: Path, folder: Pat
     model.to(device(), print_details=False)
     steps, n_ctx = settings["steps"], settings["n_ctx"]
     moments = tuple(settings["moments"])
-    config = TrainConfig(
-        steps=steps,
-        learning_rate=settings["learning_rate"],
-        batch_size=settings["batch_size"],
+    config = story_config(
+        steps,
+        settings["learning_rate"],
+        settings["batch_size"],
+        derive_seed(settings["seed"], "stories", settings["corpus"]),
         micro_batches=settings["micro_batches"],
-        loss="next_token",
-        answer_weight=0.0,
-        warmup_fraction=0.1,
-        final_fraction=0.0,
-        seed=derive_seed(settings["seed"], "stories", settings["corpus"]),
         evaluate_at=tuple(sorted({*geometric_steps(steps, per_decade=3), *moments})),
         precision=settings["precision"],
     )
