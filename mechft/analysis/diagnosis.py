@@ -24,7 +24,7 @@ from typing import Literal
 from mechft.analysis import votes
 from mechft.analysis.interpolation import interpolate
 from mechft.analysis.patching import patch_across
-from mechft.analysis.probing import probe
+from mechft.analysis.probing import ProbeResult, probe
 from mechft.analysis.pruning import prune_curve
 from mechft.analysis.result import Result
 from mechft.analysis.revival import Revival
@@ -85,7 +85,8 @@ class Capability:
     """Rows of a capability, from streams of their own.
 
     Attributes:
-        fit: To fit probes and score units on; 1,000 rows or more for a probe of ten classes.
+        fit: To fit probes and score units on. The probe votes from 10 rows for each dimension of the
+            residual stream on (1,280 for 128), and not while its floor still rises with the rows.
         test: To measure everything on.
         target: Label to probe for, such as "C(a)"; None leaves the probe out.
     """
@@ -129,7 +130,8 @@ def diagnose(
         UnknownNameError: If a tool, a label or a name in ``revival`` is not known.
 
     Cost: probes of two or three models and their untrained twins, a pruning curve, a patching sweep and
-    an interpolation; about a minute at tiny on 2 cores. If the capability is retained, two evaluations.
+    an interpolation; about a minute at tiny on 2 cores. Before the probe votes, it is fitted at one site
+    again, on half of the rows. If the capability is retained, two evaluations.
     """
     check_request(tools, threshold)
     for rows in (capability.fit, capability.test):
@@ -246,20 +248,11 @@ def _gather(
     evidence: dict[str, Result] = {}
     tasks = {_TASK: capability.test}
     if "probe" in tools and capability.target is not None:
-        models: dict[str, ModelLike] = {_BASE: base, _FINETUNED: finetuned}
+        models = {_BASE: base, _FINETUNED: finetuned}
         if control is not None:
             models[_CONTROL] = as_model(control)
-        probes = probe(
-            models,
-            capability.fit,
-            capability.test,
-            capability.target,
-            controls=("random_model",),
-            seed=seed,
-        )
-        evidence["probe"] = probes
-        never_had = [] if control is None else [_CONTROL]
-        cast.append(votes.vote_of_probe(probes.frame, _BASE, _FINETUNED, never_had))
+        vote, evidence["probe"] = _probed(models, capability, capability.target, seed)
+        cast.append(vote)
     if "pruning" in tools:
         curve = prune_curve(finetuned, capability.fit, tasks, counts=_COUNTS, seed=seed)
         evidence["pruning"] = curve
@@ -283,6 +276,36 @@ def _gather(
         evidence["interpolation"] = line
         cast.append(votes.vote_of_interpolation(line.frame, _TASK, had, has))
     return cast, evidence
+
+
+def _probed(
+    models: Mapping[str, ModelLike], capability: Capability, target: str, seed: int
+) -> tuple[Vote, ProbeResult]:
+    """The probe's vote, and the probes."""
+    fit, rows = capability.fit, len(capability.fit)
+
+    def probes(fit: TokenBatch, hooks: Sequence[str] | None = None) -> ProbeResult:
+        return probe(
+            models,
+            fit,
+            capability.test,
+            target,
+            hook_names=hooks,
+            controls=("random_model",),
+            seed=seed,
+        )
+
+    found = probes(fit)
+    vote = votes.vote_of_probe(
+        found.frame,
+        _BASE,
+        _FINETUNED,
+        [_CONTROL] if _CONTROL in models else [],
+        fit_rows=rows,
+        width=int(as_model(models[_BASE]).cfg.d_model),
+        refit=lambda hook: probes(fit.rows(slice(0, rows // 2)), [hook]).frame,
+    )
+    return vote, found
 
 
 def _diagnosis(

@@ -13,7 +13,7 @@ or with three runs or more it is over runs; of one run nothing says how another 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +33,8 @@ Finding = Literal["wrapped", "damaged", "no vote"]
 
 PROBE_WRAPPED, PROBE_DAMAGED = 0.7, 0.5
 PROBE_LEAST_GAIN = 0.15
+PROBE_LEAST_ROWS = 10  # to fit on, for each dimension read
+PROBE_DOUBLINGS = 3  # of the rows, that may raise the floor as the last one did
 PRUNING_WRAPPED = 0.2
 REVIVAL_WRAPPED, REVIVAL_DAMAGED = 2.0, 1.25
 PATCHING_WRAPPED = 0.8
@@ -72,7 +74,14 @@ def side(low: float, high: float, wrapped: float, damaged: float | None) -> Find
 
 
 def vote_of_probe(
-    frame: pd.DataFrame, base: str, finetuned: str, never_had: Sequence[str] = ()
+    frame: pd.DataFrame,
+    base: str,
+    finetuned: str,
+    never_had: Sequence[str] = (),
+    *,
+    fit_rows: int,
+    width: int,
+    refit: Callable[[str], pd.DataFrame],
 ) -> Vote:
     """Is the answer still as readable as in the base, above what needs no capability?
 
@@ -80,41 +89,71 @@ def vote_of_probe(
     a probe reads much of an answer: the floor is high, little is left above it, and the vote is none or leans
     to "damaged".
 
+    On few rows a model without the capability is read badly for want of rows alone, and what the base has
+    above it is no evidence. Two rules keep such a floor from counting. There is no vote on fewer than 10 rows
+    for each dimension read: up to about one for each a probe fits any labels, and more rows may not even
+    help. And there is none if the base would come too near the floor were each of three more doublings of
+    the rows to raise it as much as the last did. Measured with seed 0 after the last block, where the base is
+    read at 98% or more throughout: the floor of "pcfg-tiny-low" (128 dimensions) is 71% on 100 rows, 85% on
+    400, 98% on 1,000 and 99% on 2,000; that of "tracr-max" (82) is 33% on 410, 63% on 820, 83% on 1,640.
+
     Args:
         frame: Of ``probe`` for one target, with these models in it; rows of its "random_model" control
             count as one that never had the capability.
         base, finetuned: The names of the two.
         never_had: The names of models without the capability: untrained, or trained on all but it.
+        fit_rows: Rows the probes were fitted on.
+        width: Dimensions they read.
+        refit: The same frame of one hook, fitted on half as many rows; asked for if the vote hangs on it.
     """
     own = frame[frame["control"] == "none"].set_index(["model", "hook"])
-    untrained = frame[frame["control"] == "random_model"].groupby("hook")["accuracy"].max()
-    floors, gains = {}, {}
-    for hook in own.loc[base].index:
-        levels = [float(own.loc[(base, hook), "majority"]), float(untrained.get(hook, 0.0))]
-        levels += [float(own.loc[(name, hook), "accuracy"]) for name in never_had]
-        floors[hook] = max(levels)
-        gains[hook] = float(own.loc[(base, hook), "accuracy"]) - floors[hook]
+    floors = {hook: _floor(frame, hook, base, never_had) for hook in own.loc[base].index}
+    gains = {hook: float(own.loc[(base, hook), "accuracy"]) - floors[hook] for hook in floors}
     hook = max(gains, key=lambda name: gains[name])
     floor, gain, row = floors[hook], gains[hook], own.loc[(finetuned, hook)]
     rule = (
         f"share kept: wrapped from {PROBE_WRAPPED:.0%}, damaged up to {PROBE_DAMAGED:.0%}; no vote where "
-        f"the base itself is less than {PROBE_LEAST_GAIN:.0%} above the floor"
+        f"the base itself is less than {PROBE_LEAST_GAIN:.0%} above the floor, or would be if "
+        f"{PROBE_DOUBLINGS} more doublings of the rows each raised the floor as the last did, nor on fewer "
+        f"than {PROBE_LEAST_ROWS} rows for each dimension"
     )
     meaning = "probe accuracy above the floor, as a share of the base's"
+    untrained = ["untrained model"] if (frame["control"] == "random_model").any() else []
     detail = (
         f"{hook}: base {own.loc[(base, hook), 'accuracy']:.1%}, fine-tuned {row['accuracy']:.1%}, floor "
-        f"{floor:.1%} (best of "
-        + ", ".join(
-            ["commonest answer", *(["untrained model"] if len(untrained) else []), *never_had]
-        )
-        + ")"
+        f"{floor:.1%} (best of {', '.join(['commonest answer', *untrained, *never_had])})"
     )
-    if gain < PROBE_LEAST_GAIN:
+    least = PROBE_LEAST_ROWS * width
+    counts = gain >= PROBE_LEAST_GAIN
+    if fit_rows < least:
+        detail += (
+            f"; fitted on {fit_rows} rows, the floor may be low for want of rows: it counts from {least} on "
+            f"({PROBE_LEAST_ROWS} for each of {width} dimensions)"
+        )
+        counts = False
+    elif counts:
+        before = _floor(refit(hook), hook, base, never_had)
+        if gain - PROBE_DOUBLINGS * (floor - before) < PROBE_LEAST_GAIN:
+            detail += (
+                f"; on half of the {fit_rows} rows the floor is {before:.1%}: it rises still, and may be low "
+                "for want of rows; fit on more"
+            )
+            counts = False
+    if not counts:
         nan = float("nan")
         return Vote("probe", "no vote", 1, nan, nan, nan, meaning, rule, detail)
     value, low, high = ((float(row[c]) - floor) / gain for c in ("accuracy", "ci_low", "ci_high"))
     finding = side(low, high, PROBE_WRAPPED, PROBE_DAMAGED)
     return Vote("probe", finding, 1, value, low, high, meaning, rule, detail)
+
+
+def _floor(frame: pd.DataFrame, hook: str, base: str, never_had: Sequence[str]) -> float:
+    """The best that is read at a hook without the capability."""
+    here = frame[frame["hook"] == hook]
+    own = here[here["control"] == "none"].set_index("model")
+    untrained = here.loc[here["control"] == "random_model", "accuracy"]
+    levels = [own.loc[base, "majority"], *untrained, *(own.loc[n, "accuracy"] for n in never_had)]
+    return max(float(level) for level in levels)
 
 
 def vote_of_pruning(

@@ -104,15 +104,13 @@ def run_demo(config: DemoConfig) -> DemoResult:
         for name, by_question in answers.items()
     }
     print("Looking inside: probes, pruning, ablation, differences, patching.")
-    probes = probe(
-        *models,
-        control.renamed(NEVER),
-        fresh(base, config.seed, UNTRAINED),
-        contrast=with_.contrast,
-        train_size=scale.probe_rows,
-        test_size=scale.probe_test_rows,
-        seed=config.seed,
-    )
+    probed = (*models, control.renamed(NEVER), fresh(base, config.seed, UNTRAINED))
+    asked: dict[str, Any] = {
+        "contrast": with_.contrast,
+        "test_size": scale.probe_test_rows,
+        "seed": config.seed,
+    }
+    probes = probe(*probed, train_size=scale.probe_rows, **asked)
     pruning = prune_curve(
         with_,
         without,
@@ -145,7 +143,23 @@ def run_demo(config: DemoConfig) -> DemoResult:
     target = probes.frame[probes.frame["target"] == "C(a)"]
     diagnosis = settled(had, has, commonest) or conclude(
         [
-            vote_of_probe(target, BASE, WITH, (NEVER, UNTRAINED)),
+            vote_of_probe(
+                target,
+                BASE,
+                WITH,
+                (NEVER, UNTRAINED),
+                fit_rows=scale.probe_rows,
+                width=int(base.model.cfg.d_model),
+                refit=lambda hook: (
+                    probe(
+                        *probed,
+                        operands=["a"],
+                        hook_names=[hook],
+                        train_size=scale.probe_rows // 2,
+                        **asked,
+                    ).frame
+                ),
+            ),
             vote_of_pruning(pruning, "acc_pt", had.value, 15, WITH),
             vote_of_revival(curves, REFT, CONTROL, THRESHOLD),
             vote_of_patching(patching, "acc_pt"),

@@ -46,7 +46,10 @@ def diagnose(
         seeds: Seeds of it; three or more give the ratio an interval.
         threshold: Accuracy that counts as back.
         tools: Which tools to ask.
-        fit_size, test_size, seed: How many strings, and which; without the planted correlation.
+        fit_size, test_size, seed: How many strings, and which; without the planted correlation. The probe
+            abstains where ``fit_size`` is below 10 strings for each dimension of the residual stream (1,280
+            at tiny), or its floor still rises with the strings: models that never had the capability are then
+            read badly for want of strings alone.
 
     Cost: about a minute at tiny, and for revival two training runs a seed.
 

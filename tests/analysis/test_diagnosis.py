@@ -180,14 +180,66 @@ def probes(**accuracies: tuple[float, float]) -> pd.DataFrame:
 def test_probe_by_hand() -> None:
     # Site 1 is where the base is furthest above the floor: (0.9 − 0.5) of (1.0 − 0.5).
     frame = probes(base=(0.9, 1.0), ft=(0.4, 0.9), never=(0.85, 0.5))
-    found = vote_of_probe(frame, "base", "ft", ["never"])
+    enough: Any = {"fit_rows": 80, "width": 8, "refit": lambda hook: frame}
+    found = vote_of_probe(frame, "base", "ft", ["never"], **enough)
     assert found.value == pytest.approx(0.8) and found.finding == "wrapped"
     assert (found.low, found.high) == pytest.approx((0.78, 0.82))
-    assert vote_of_probe(probes(base=(0.9, 1.0), ft=(0.4, 0.5)), "base", "ft").finding == "damaged"
+    lost = vote_of_probe(probes(base=(0.9, 1.0), ft=(0.4, 0.5)), "base", "ft", **enough)
+    assert lost.finding == "damaged"
     # An untrained model is read as well as the base: the probe cannot tell.
     control = probes(base=(0.99, 0.98)).assign(control="random_model")
     both = pd.concat([probes(base=(1.0, 1.0), ft=(1.0, 1.0)), control])
-    assert vote_of_probe(both, "base", "ft").finding == "no vote"
+    assert vote_of_probe(both, "base", "ft", **enough).finding == "no vote"
+
+
+@pytest.mark.parametrize("kept", [0.95, 0.5])  # wrapped, damaged
+def test_the_probe_abstains_on_few_rows(kept: float) -> None:
+    """From 10 rows a dimension on it asks what half of them give; one fewer, and it abstains at once."""
+    frame = probes(base=(0.9, 1.0), ft=(0.4, kept), never=(0.85, 0.53))
+    asked: list[str] = []
+
+    def vote(fit_rows: int, half: float) -> Vote:
+        def refit(hook: str) -> pd.DataFrame:
+            asked.append(hook)
+            return probes(base=(0.9, 1.0), never=(0.85, half)).query("hook == @hook")
+
+        never = ["never"]
+        return vote_of_probe(frame, "base", "ft", never, fit_rows=fit_rows, width=8, refit=refit)
+
+    few = vote(79, 0.53)
+    assert few.finding == "no vote" and few.value != few.value and asked == []
+    assert "fitted on 79 rows" in few.detail and "it counts from 80 on" in few.detail
+    # The base is 47 points above the floor: three more rises of 10.6 leave 15.2, of 10.7 only 14.9.
+    for half, counts in ((0.53, True), (0.6, True), (0.424, True), (0.423, False)):
+        found = vote(80, half)
+        assert (found.finding != "no vote") == counts == ("it rises still" not in found.detail)
+    assert asked == ["h1"] * 4
+
+
+def test_few_rows_do_not_make_the_probe_vote(base: Trained, capability: Capability) -> None:
+    """On 200 strings an untrained model is read far below the base; on 4,000 it is read at 99%."""
+    ft, test = load("pcfg-tiny-low-to-b"), capability.test
+    few = Capability(capability.fit.rows(slice(0, 200)), test, "C(a)")
+    found = diagnose(base, ft, few, tools=["probe"])
+    last = found.evidence["probe"].frame.query("block == 2").set_index(["model", "control"])
+    assert last.loc[("base", "none"), "accuracy"] > 0.95
+    assert last.loc[("base", "random_model"), "accuracy"] < 0.85  # so that it would vote
+    (vote,) = found.frame.to_dict("records")
+    assert vote["finding"] == "no vote" and "it counts from 1280 on" in vote["detail"]
+
+
+def test_a_floor_that_still_rises_does_not_count() -> None:
+    """A compiled program's untrained twin is read at 63% on 820 strings, 10 a dimension, at 93% on 3,280."""
+    program = load("tracr-max")
+    query = program.task.query("max", "5")
+    rows = Capability(
+        query.sample(820, generator(0, "fit")), query.sample(400, generator(0, "test")), "max(5)"
+    )
+    other = clone(program.model)
+    with torch.no_grad():
+        other.blocks[2].attn.W_O.zero_()  # what it answers with is gone
+    found = diagnose(program, other, rows, tools=["probe"])
+    assert "it rises still" in found.frame["detail"][0] and found.frame["finding"][0] == "no vote"
 
 
 def history(**steps: int | None) -> Revival:
