@@ -17,7 +17,7 @@ what sweeps over interventions need, without the price of hooks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch.nn.functional as F
@@ -205,6 +205,47 @@ def fused_resume(
         at = stage if i == block else "pre"
         x = block_forward(blocks[i], x, asked, here, at, rotation=rotation)
     return unembed(model, x)
+
+
+def fused_activations(
+    model: HookedTransformer, tokens: Int[Tensor, "batch pos"], hook_names: Iterable[str]
+) -> dict[str, Tensor]:
+    """Activations at all positions by hook name, of ``EDITABLE`` points, without logits and without hooks.
+
+    Args:
+        model: As in ``fused_logits``.
+        tokens: What it sees.
+        hook_names: Such as "blocks.1.hook_resid_post"; blocks after the last one named are not computed.
+
+    Raises:
+        ConfigError: As ``fused_logits``, or for a point that the fused forward does not pass.
+    """
+    _check(model, tokens, None)
+    blocks: list[Any] = list(model.blocks)
+    points: dict[int, list[str]] = {}
+    for name in hook_names:
+        _, number, point = (*name.split(".", 2), "", "")[:3]
+        if point not in EDITABLE or not 0 <= int(number) < len(blocks):
+            raise ConfigError(
+                f"The fused forward passes {', '.join(EDITABLE)} of blocks 0 to {len(blocks) - 1}; got "
+                f"{name}. Use run_with_cache."
+            )
+        points.setdefault(int(number), []).append(point)
+    found: dict[str, Tensor] = {}
+
+    def keeping(name: str) -> Edit:
+        def keep(value: Tensor, _: Tensor | None) -> Tensor:
+            found[name] = value
+            return value
+
+        return keep
+
+    x = fused_embedding(model, tokens)
+    rotation = token_rotations(model, tokens.shape[1])
+    for i in range(max(points, default=-1) + 1):
+        here = {point: keeping(f"blocks.{i}.{point}") for point in points.get(i, ())}
+        x = block_forward(blocks[i], x, None, here, rotation=rotation)
+    return found
 
 
 def fused_embedding(

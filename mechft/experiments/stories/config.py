@@ -96,6 +96,7 @@ class StoriesScale:
         classifier_steps, classifier_rate: Training of the classifier.
         probe_stories: Labelled stories that probes are trained on; they are scored on a quarter as many of
             those held out.
+        comparison_stories: Stories held out, of either kind, that a deleted model is compared with its base on.
         precision: Of training steps.
     """
 
@@ -123,6 +124,7 @@ class StoriesScale:
     classifier_steps: int = 4000
     classifier_rate: float = 1e-4
     probe_stories: int = 4000
+    comparison_stories: int = 1000
     precision: str = "float32"
 
 
@@ -148,6 +150,7 @@ STORY_SCALES: dict[str, StoriesScale] = {
         classifier_steps=600,
         classifier_rate=1e-3,
         probe_stories=2000,
+        comparison_stories=96,
     ),
     "small": StoriesScale(
         preset="small",
@@ -192,4 +195,5 @@ def story_scale_of(config: StoriesConfig) -> StoriesScale:
         loss_stories=16,
         classifier_steps=10,
         probe_stories=60,
+        comparison_stories=15,
     )

@@ -85,7 +85,7 @@ def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
         _model(needs["model"] / settings["file"]),
     )
     data, n_ctx, seed = needs["data"], settings["n_ctx"], settings["seed"]
-    stories = loss_rows(data, n_ctx, settings["stories"] // 4, settings["feature"])
+    stories = loss_rows(data, n_ctx, settings["stories"], settings["feature"])
     _write(diff_weights(base, tuned, spectra=False).by_block(), folder / "weights.csv")
     for name, function in (("activations", diff_activations), ("outputs", diff_outputs)):
         frames = []
@@ -102,7 +102,7 @@ def diff_work(settings: Settings, needs: Needs, folder: Path) -> None:
     scored, asked = (
         _by_kind(
             decision_rows(some, tokenizer, n_ctx, feature=settings["feature"]).rows,
-            settings["stories"] // 4,
+            settings["stories"],
         )
         for some in (records[:half], records[half:])
     )

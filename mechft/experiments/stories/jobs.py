@@ -179,7 +179,7 @@ class StoryJobs:
 
     def comparison(self, seed: int, model: Job) -> Job:
         """A base model and one made from it."""
-        settings = {**self._common, "file": FINAL, "stories": self.scale.probe_stories}
+        settings = {**self._common, "file": FINAL, "stories": self.scale.comparison_stories}
         needs = {"data": self.data(), "base": self.base(seed), "model": model}
         return Job(DIFF, {**settings, "seed": seed}, needs)
 
@@ -215,7 +215,11 @@ class StoryJobs:
             back = self.brought_back(seed, job)
             yield Piece("reversal", "history", back, labels)
             for moment in self.scale.moments:
-                told = self.writing(seed, back, f"model-{moment:06d}.safetensors")
+                told = (
+                    self.writing(seed, back, f"model-{moment:06d}.safetensors")
+                    if moment
+                    else self.writing(seed, job)  # the model it starts from
+                )
                 here = {**labels, "step": moment}
                 yield Piece("reversal_writing", "writing", told, here)
                 if moment == self.scale.moments[-1]:

@@ -35,7 +35,7 @@ FINETUNE = Kind("story-finetune", 1, f"{_WORK}.train_work:finetune_work", _token
 CLASSIFY = Kind("story-classifier", 1, f"{_WORK}.classifier_work:classifier_work", _tokens)
 WRITE = Kind("story-writing", 1, f"{_WORK}.writing_work:writing_work", _written)
 PROBE = Kind("story-probe", 1, f"{_WORK}.inside_work:probe_work", _read)
-DIFF = Kind("story-diff", 2, f"{_WORK}.inside_work:diff_work", _read)
+DIFF = Kind("story-diff", 3, f"{_WORK}.inside_work:diff_work", _read)
 
 STORY_KINDS = {
     kind.name: kind for kind in (DATA, COPYING, PRETRAIN, FINETUNE, CLASSIFY, WRITE, PROBE, DIFF)
