@@ -39,6 +39,7 @@ MEANINGS = {
     "classifier_steps": "steps of training the classifier",
     "classifier_rate": "learning rate of the classifier",
     "probe_stories": "stories that probes are trained on",
+    "comparison_stories": "stories that deleted models are compared with the base on, of either kind",
     "precision": "precision of training steps",
 }
 """Fields of ``StoriesScale`` in words."""

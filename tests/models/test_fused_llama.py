@@ -11,7 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mechft.errors import ConfigError
 from mechft.models import fused, fused_blocks
-from mechft.models.fused import fused_embedding, fused_logits, fused_resume, unsupported_features
+from mechft.models.fused import (
+    fused_activations,
+    fused_embedding,
+    fused_logits,
+    fused_resume,
+    unsupported_features,
+)
 from mechft.models.hook_points import resid_post
 from mechft.models.llama_parts import rotary_tables
 from tests.models.llamas import SHAPE, make_llama
@@ -43,6 +49,21 @@ def test_float32() -> None:
     model = make_llama(torch.float32)
     inputs = tokens(model)
     torch.testing.assert_close(fused_logits(model, inputs), model(inputs), rtol=2e-5, atol=2e-5)
+
+
+def test_activations_are_those_at_hooks() -> None:
+    model = make_llama()
+    inputs = tokens(model)
+    names = [f"blocks.{block}.{point}" for block in range(3) for point in fused.EDITABLE]
+    found = fused_activations(model, inputs, names)
+    _, cache = model.run_with_cache(inputs)
+    assert set(found) == set(names)
+    for name in names:
+        torch.testing.assert_close(found[name], cache[name], **CLOSE, msg=name)
+    assert set(fused_activations(model, inputs, [resid_post(0)])) == {resid_post(0)}
+    for name in ("blocks.3.hook_resid_post", "blocks.0.attn.hook_q", "hook_embed"):
+        with pytest.raises(ConfigError, match="blocks 0 to 2"):
+            fused_activations(model, inputs, [name])
 
 
 @pytest.mark.parametrize("block", [0, 1, 2])

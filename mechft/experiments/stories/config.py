@@ -96,7 +96,8 @@ class StoriesScale:
         classifier_steps, classifier_rate: Training of the classifier.
         probe_stories: Labelled stories that probes are trained on; they are scored on a quarter as many of
             those held out.
-        comparison_stories: Stories held out, of either kind, that a deleted model is compared with its base on.
+        comparison_stories: Stories held out, of either kind, that deleted models and their base are compared
+            on.
         precision: Of training steps.
     """
 
