@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mechft.analysis.result import Result
 from mechft.errors import require
 from mechft.models.generation import generate
+from mechft.models.hook_points import ModelLike, as_model
 from mechft.models.tokenizers import TextCoder
 from mechft.randomness import derive_seed
 from mechft.statistics import proportion
@@ -35,7 +36,7 @@ class GenerationScore(Result):
 
 
 def generation_score(
-    models: Mapping[str, HookedTransformer],
+    models: Mapping[str, ModelLike],
     prompts: Mapping[str, Sequence[str]],
     judges: Mapping[str, Judge],
     coder: TextCoder,
@@ -92,7 +93,7 @@ def generation_score(
     for model_name, model in models.items():
         for name, some in prompts.items():
             written = _written(
-                model,
+                as_model(model),
                 [coder.encode(prompt) for prompt in some],
                 coder,
                 new_tokens,

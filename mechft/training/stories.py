@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mechft.errors import require
 from mechft.models.build import clone
-from mechft.models.hook_points import device_of
+from mechft.models.hook_points import ModelLike, as_model, device_of
 from mechft.randomness import derive_seed
 from mechft.tasks.stories.corpus import corpus_in_memory
 from mechft.tasks.stories.layout import render
@@ -53,7 +53,7 @@ def story_config(
 
 
 def finetune_stories(
-    model: HookedTransformer,
+    model: ModelLike,
     records: Iterable[StoryRecord],
     tokenizer: TextEncoder,
     *,
@@ -107,6 +107,7 @@ def finetune_stories(
         >>> bool(after < before)
         True
     """
+    model = as_model(model)
     d_vocab = int(model.cfg.d_vocab)
     length = int(model.cfg.n_ctx) if length is None else length
     require(

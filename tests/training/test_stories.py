@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import mechft as mf
@@ -54,7 +56,7 @@ def test_the_same_seed_gives_the_same_bits_by_any_tokenizer(tokenizer: mf.StoryT
 
 def test_errors(tokenizer: mf.StoryTokenizer) -> None:
     model = build_model(SHAPE, seed=0)
-    how = {"steps": 1, "learning_rate": 1e-3}
+    how: dict[str, Any] = {"steps": 1, "learning_rate": 1e-3}
     with pytest.raises(ConfigError, match="at least one text"):
         mf.finetune_stories(model, [], tokenizer, **how)
     with pytest.raises(ConfigError, match="2 to 96 tokens"):
