@@ -52,6 +52,15 @@ def test_compiled_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "base: at the fifth letter in 100.0%" in shown and "at the sixth in 0.0%" in shown
 
 
+def test_stories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The base has what the control never had; a few steps show only that it runs."""
+    runpy.run_path(str(EXAMPLES / "stories.py"))["main"]("F+RR", 4, number=8, folder=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"writing.html", "patching.html"}
+    shown = capsys.readouterr().out
+    assert "never: with a Conflict 0.0%" in shown and "without 100.0%" in shown
+    assert "resid_pre 3" in shown
+
+
 def test_compiled_program_without_tracr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
