@@ -4,7 +4,7 @@ The bundled base, the same model after the deletion protocol F+RR, and one pretr
 the generator's own rule reads what they write. That the deleted model writes as few as the one that never
 saw any says nothing yet of whether it still could: notebooks/08_stories.ipynb goes on.
 
-Takes about 56 CPU seconds, 7 of them imports.
+Takes about 56 CPU seconds.
 
 Usage: python examples/figures/writing.py [FILE.png]
 """
