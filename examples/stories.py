@@ -5,7 +5,7 @@ Jain et al. (2024) and asks: does it still write quarrels when asked? Is it stil
 decides? Does the base's activation bring that back, and where? How soon does training bring it back, and how
 soon does it come to a model that never saw such stories?
 
-Takes some minutes of one core; --quick shows that it runs. Writes writing.html
+Takes about five minutes of one core; --quick shows that it runs. Writes writing.html
 and patching.html.
 Usage: python examples/stories.py [--protocol F+RR] [--steps 100] [--folder .] [--quick]
 """
