@@ -1,6 +1,6 @@
 """Makes the pictures of the README's gallery: every script of this folder, as a .png beside it.
 
-Takes about 5 CPU minutes, most of them training back and the diagnosis.
+Takes about 6 CPU minutes, most of them training back, the diagnosis and writing stories.
 Needs pip install "mechft[notebooks]" and Chrome or Chromium.
 Usage: python examples/figures/gallery.py [NAME ...]   (all by default)
 """
