@@ -23,17 +23,35 @@ if TYPE_CHECKING:
 SMALL = PCFGConfig(text_length=12, counting_window=6, occurrence=2, pair_occurrence=1, lookback=6)
 
 
-# Two workers with two threads each would wait for each other.
+ALONE = "::test_runs_in_a_clean_kernel["  # of a notebook: minutes long and without fixtures
+
+# Two workers with two threads each, or their children, would wait for each other.
 if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests, which share fixtures, run in one worker, unless they say with whom they go."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    """What takes longest is begun first, or one worker would be left with it while the other idles."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: ALONE not in item.nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests, which share fixtures, run in one worker; each notebook where there is room.
+
+    (Not by ``--dist loadgroup``: xdist 3.8 writes groups where pytest 9.2 no longer reads them, and then
+    spreads every file over all workers, its fixtures made in each.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if ALONE in nodeid else str(super()._split_scope(nodeid))
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

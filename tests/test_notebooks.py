@@ -97,13 +97,7 @@ def test_size_and_no_paths_of_a_machine(path: Path) -> None:
         assert not re.search(r"(?<![\w.])/(home|root|tmp|Users)/", shown)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=pytest.mark.xdist_group(path.stem), id=path.stem)
-        for path in NOTEBOOKS
-    ],
-)  # spread over the workers: these are the suite's longest tests
+@each_notebook
 def test_runs_in_a_clean_kernel(path: Path) -> None:
     before = path.read_bytes()
     done = subprocess.run(
