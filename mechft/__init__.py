@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mechft.analysis.units.mask_files import save_mask as save_mask
     from mechft.analysis.units.scores import gradient_times_weight as gradient_times_weight
     from mechft.analysis.units.scores import random_scores as random_scores
+    from mechft.analysis.untaught import untaught_return as untaught_return
     from mechft.models.build import ModelConfig as ModelConfig
     from mechft.models.bundled import manifest as manifest
     from mechft.models.channels import channel as channel
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from mechft.training.recipes import finetune as finetune
     from mechft.training.recipes import pretrain as pretrain
     from mechft.training.recipes import reverse_finetune as reverse_finetune
+    from mechft.training.rows import finetune_rows as finetune_rows
     from mechft.training.stories import finetune_stories as finetune_stories
     from mechft.training.tracking import TableLog as TableLog
     from mechft.training.tracking import WandbLog as WandbLog
@@ -146,6 +148,7 @@ _PUBLIC = {
     "finetune_many": "training.many",
     "reverse_finetune": "training.recipes",
     "reverse_finetune_many": "training.many",
+    "finetune_rows": "training.rows",
     "finetune_stories": "training.stories",
     "scratch": "training.controls",
     "scratch_finetune": "training.controls",
@@ -194,6 +197,7 @@ _PUBLIC = {
     "neuron_maps": "shortcuts.neurons",
     # what comes back, and the verdict
     "revival": "analysis.revival",
+    "untaught_return": "analysis.untaught",
     "diagnose": "shortcuts.diagnosis",
     # figures
     "plot": "plots",

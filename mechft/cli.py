@@ -153,6 +153,7 @@ def _diff(config: DiffConfig) -> None:
         config.base,
         config.finetuned,
         config.data,
+        control=config.control,
         out=config.out,
         device=config.device,
         progress=not config.json,

@@ -16,20 +16,23 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from mechft import cli
+from mechft.analysis.diagnosis import Diagnosis
 from mechft.analysis.patching import Patching, patch_across
+from mechft.analysis.pruning import PruneCurve
 from mechft.analysis.weight_diff import diff_weights
 from mechft.errors import ConfigError, OutputExistsError, UnknownNameError
 from mechft.experiments.compare import looking
 from mechft.experiments.compare.config import STAGES, CompareSettings
 from mechft.experiments.compare.files import is_comparison, read_comparison
-from mechft.experiments.compare.pair import random_change
+from mechft.experiments.compare.hidden_stages import training_rate
+from mechft.experiments.compare.pair import Pair, random_change
 from mechft.experiments.compare.pooling import pooled
 from mechft.experiments.compare.result import Comparison, ComparisonInterrupted
 from mechft.experiments.compare.rows import Rows
 from mechft.experiments.compare.words import reader
 from mechft.models.build import ModelConfig, build_model, clone
 from mechft.models.opening import open_model
-from mechft.models.weights import all_weights
+from mechft.models.weights import all_weights, block_matrices
 from mechft.randomness import generator, preserved_random_state
 from mechft.report.comparison import compare
 from mechft.report.comparison_page import comparison_report, write_comparison_report
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
 MakeModel = Callable[..., "HookedTransformer"]
 ON_ANSWERS = set(STAGES) - {"loss"}
+HIDDEN = ("pruning", "revival", "untaught")
 ON_TEXT = {"weights", "outputs", "loss", "lens", "attention", "activations", "circuits", "spectrum"}
 
 
@@ -76,6 +80,9 @@ def test_a_planted_mlp_is_found(planted_mlp: tuple[Any, Any, Comparison]) -> Non
     assert "they part most in block 1" in said(found, "lens")
     rows = found.results["patching"].frame.set_index(["direction", "site"])
     assert rows.loc[("base→finetuned", "mlp_out 0"), "recovered"] == 0
+    votes = found.results["verdict"].frame.set_index("tool")["finding"]
+    assert set(votes.index) == {"pruning", "untaught", "patching", "interpolation"}
+    assert votes["patching"] == "wrapped" and found.findings[0].stage == "verdict"
 
 
 def test_a_planted_head_is_found() -> None:
@@ -131,7 +138,7 @@ def test_text_chooses_the_stages_of_text(make_model: MakeModel) -> None:
     tokens = torch.randint(5, (40, 9), generator=generator(0, "text"))
     found = compare(base, finetuned, tokens, progress=False)
     assert found.data.kind == "text" and set(found.results) == ON_TEXT
-    for stage in ("interpolation", "patching", "ablation", "low_rank"):
+    for stage in ("interpolation", "patching", "ablation", "low_rank", *HIDDEN, "verdict"):
         assert "prompts with answers" in found.skipped[stage]
     losses = found.results["loss"].frame.set_index("model")
     assert list(losses.index) == ["base", "finetuned", "random change"]
@@ -360,7 +367,8 @@ def test_little_work_shows_fewer_rows_and_says_so(
     assert "Norms alone" in found.stage("weights").note
     assert found.stage("lens").rows == 32 and "32 of 200 rows" in found.stage("lens").note
     assert set(found.results["ablation"].frame["component"]) == {"attn_out", "mlp_out"}
-    assert "times the work a stage may take" in found.skipped["low_rank"]
+    for stage in ("low_rank", "revival", "untaught"):
+        assert "times the work a stage may take" in found.skipped[stage]
     section = comparison_report(found).split("Weights: which moved?")[
         2
     ]  # after its place in the list
@@ -401,6 +409,9 @@ def test_a_saved_comparison_is_read_back(
     text = comparison_report(again)
     assert html.escape(said(found, "patching")) in text
     assert text.count("<figure") == len(found.results)
+    before, after = (f.results["pruning"] for f in (found, again))
+    assert isinstance(before, PruneCurve) and isinstance(after, PruneCurve)
+    assert after.commonest == pytest.approx(before.commonest)
 
 
 def test_nothing_but_a_comparison_is_replaced(
@@ -437,6 +448,70 @@ def test_rows_are_spread_evenly_and_keep_their_numbers() -> None:
     assert groups[4].one_batch().tokens.shape == (6, 5)
     assert [len(b) for b in rows.grouped(d_vocab=2**27 // 20)] == [4, 2, 2, 2]
     assert rows.prompt_of(5, 2) == [5, 5, 5] and rows.answered(range(10, 20)).answers()[3] == 13
+
+
+def test_halves_share_no_prompt() -> None:
+    prompts = torch.tensor([[1, 2], [3, 4], [1, 2], [5, 6], [3, 4], [1, 2], [7, 8]])
+    tokens = torch.cat([prompts, torch.arange(7)[:, None]], 1)
+    rows = Rows((TokenBatch(tokens[:4], 1, tokens[:4, 2]), TokenBatch(tokens[4:], 1, tokens[4:, 2])),
+                tuple(range(7)))  # fmt: skip
+    first, second = rows.halves()
+    assert first.numbers == (0, 2, 3, 5) and second.numbers == (1, 4, 6)
+    assert first.answers() == [0, 2, 3, 5]
+
+
+@pytest.mark.parametrize(("moved", "rate"), [(0.004, 4e-4), (0.5, 1e-3), (1e-7, 1e-6)])
+def test_the_rate_is_a_tenth_of_what_fine_tuning_moved(
+    make_model: MakeModel, moved: float, rate: float
+) -> None:
+    """Half of a weight moved up, half down, the others not at all: the mean is over the one that moved."""
+    base = make_model(0, torch.float64)
+    finetuned = clone(base)
+    weight = block_matrices(finetuned)["blocks.1.mlp.W_in"].tensor
+    with torch.no_grad():
+        weight[::2] += moved
+        weight[1::2] -= moved
+    pair = Pair(
+        base, finetuned, Rows((own_answers(base),), tuple(range(64))), "answers", CompareSettings()
+    )
+    assert training_rate(pair) == pytest.approx(rate)
+
+
+def test_a_small_change_leaves_the_answers_retained(make_model: MakeModel, tmp_path: Path) -> None:
+    base = make_model(0)
+    finetuned = clone(base)
+    with torch.no_grad():
+        block_matrices(finetuned)["blocks.0.mlp.W_in"].tensor.add_(1e-6)
+    found = compare(base, finetuned, own_answers(base), stages="verdict", progress=False)
+    verdict = found.results["verdict"]
+    assert isinstance(verdict, Diagnosis) and verdict.verdict == "retained" and not len(verdict)
+    again = read_comparison(found.save(tmp_path / "retained"))
+    assert str(again) == str(found) and "<figure" not in comparison_report(again)
+    few = compare(base, edited(base, "blocks.1.mlp.W_out"), own_answers(base, rows=9),
+                  stages=["pruning", "verdict"], progress=False)  # fmt: skip
+    assert "it takes 8 in either half" in few.skipped["pruning"]
+    assert "none of these gave a vote" in few.skipped["verdict"]
+
+
+def test_training_back_is_held_against_a_model_that_never_had_it(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    base, never = make_model(0), make_model(2)
+    finetuned = edited(base, "blocks.1.mlp.W_out")
+    stages = ("revival", "untaught", "verdict")
+    found = compare(
+        base, finetuned, own_answers(base), control=never, stages=stages, progress=False
+    )
+    for stage in ("revival", "untaught"):
+        assert list(found.results[stage].frame["model"].unique()) == ["finetuned", "never had it"]
+        assert "The model that never had them" in said(found, stage)
+    assert list(found.results["verdict"].frame["tool"]) == ["revival", "untaught"]
+    assert found.control is not None and "control=control" in comparison_report(found)
+    again = read_comparison(found.save(tmp_path / "found"))
+    assert again.control == found.control and str(again) == str(found)
+    other = build_model(ModelConfig(1, 2, 16, len(load("pcfg-tiny-low").task.vocabulary), 12))
+    with pytest.raises(ConfigError, match=r"n_layers is 2 in .* and 1 in"):
+        compare(base, finetuned, own_answers(base), control=other, progress=False)
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mechft.analysis.batches import Data, one_batch
+from mechft.analysis.batches import Data, each_batch
 from mechft.analysis.result import Result
 from mechft.analysis.units.masks import UnitPlaces, unit_places
 from mechft.analysis.units.ranking import Mode, rank_units, replacement_model
@@ -158,7 +158,8 @@ def prune_curve(
 
     Args:
         model: The fine-tuned model; unchanged afterwards.
-        revive: Rows of the capability to revive; scores come from these and no others.
+        revive: Rows of the capability to revive; scores come from these and no others. Batches may differ in
+            length.
         tasks: Rows to measure accuracy on, by name; draw them from another stream than ``revive``.
         scores: What ranks the units: a name of ``SCORES``, scores made elsewhere, or several of either.
         unit: The kind of units, of ``UNIT_KINDS``.
@@ -190,7 +191,7 @@ def prune_curve(
     controls = [random_scores(model, seed, draw, unit=unit) for draw in range(random_draws)]
     for count in counts:
         controls[0].top(count)  # all counts are checked before anything is computed
-    batches = {task: one_batch(data) for task, data in tasks.items()}
+    batches = {task: list(each_batch(data)) for task, data in tasks.items()}
     ranked = rank_units(
         model,
         revive,
@@ -209,8 +210,8 @@ def prune_curve(
                 found: dict[str, list[Tensor]] = {task: [] for task in tasks}
                 for draw in draws if count else draws[:1]:
                     edit.replace(draw.top(count))
-                    for task, batch in batches.items():
-                        found[task].append(answered_right(model, batch))
+                    for task, parts in batches.items():
+                        found[task].append(torch.cat([answered_right(model, p) for p in parts]))
                 hits |= {(name, score, count, task): torch.stack(h) for task, h in found.items()}
     import pandas as pd
 
@@ -226,7 +227,7 @@ def prune_curve(
         frame,
         {(name, score): order for score, order in ranked.items()},
         hits,
-        {(name, task): commonest_answer(batch) for task, batch in batches.items()},
+        {(name, task): commonest_answer(*parts) for task, parts in batches.items()},
     )
 
 

@@ -1,7 +1,7 @@
 """What one tool's evidence says about a lost capability, by a rule that is written down.
 
 Each function takes what a technique returned and gives a ``Vote``. Tools that take nothing from the base
-model but the question (probe, pruning, revival) weigh 1. Tools that put something of the base back
+model but the question (probe, pruning, revival, untaught) weigh 1. Tools that put something of the base back
 (patching, interpolation) can bring a capability back because they brought it along; they show that what
 changed is thin, not that the capability is still there, and weigh 1/2. A vote is cast where the whole
 interval lies on one side of its threshold; otherwise the tool abstains.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mechft.analysis.patching import Patching
     from mechft.analysis.pruning import PruneCurve
     from mechft.analysis.revival import Revival
+    from mechft.analysis.untaught import UntaughtReturn
 
 Finding = Literal["wrapped", "damaged", "no vote"]
 
@@ -37,6 +38,7 @@ PROBE_LEAST_ROWS = 10  # to fit on, for each dimension read
 PROBE_DOUBLINGS = 3  # of the rows, that may raise the floor as the last one did
 PRUNING_WRAPPED = 0.2
 REVIVAL_WRAPPED, REVIVAL_DAMAGED = 2.0, 1.25
+UNTAUGHT_WRAPPED = 0.2
 PATCHING_WRAPPED = 0.8
 UNDONE_WRAPPED, UNDONE_DAMAGED = 0.5, 0.8
 
@@ -46,7 +48,7 @@ class Vote:
     """What one tool says.
 
     Attributes:
-        tool: "probe", "pruning", "revival", "patching" or "interpolation".
+        tool: "probe", "pruning", "revival", "untaught", "patching" or "interpolation".
         finding: "wrapped", "damaged" or "no vote".
         weight: 1, or 1/2 for a tool that puts something of the base back.
         value, low, high: The number it goes by, with its 95% interval (NaN where there is none).
@@ -226,6 +228,47 @@ def vote_of_revival(revival: Revival, finetuned: str, control: str, threshold: f
         f"wrapped from {REVIVAL_WRAPPED:g} times, damaged up to {REVIVAL_DAMAGED:g}",
         f"to {threshold:.0%}: {told[finetuned]}, control {told[control]}; ratio {bound} {value:.2g}, "
         f"{int(row['runs'])} run(s), interval {row['interval']}",
+    )
+
+
+def vote_of_untaught(
+    found: UntaughtReturn, base_accuracy: float, finetuned: str, control: str | None = None
+) -> Vote:
+    """Does it come back from training that says nothing about it? If not, that shows nothing: never damaged.
+
+    Args:
+        found: Of ``untaught_return``.
+        base_accuracy: The base's on the same rows.
+        finetuned: The fine-tuned model's name in it.
+        control: The name of one that never had the capability, if there is one in it.
+    """
+    best = found.best().set_index("model")
+    row = best.loc[finetuned]
+    floors = {"commonest answer": float(row["commonest"]), "before": float(row["untouched"])}
+    if control is not None:
+        floors[control] = float(best.loc[control, "accuracy"])
+    floor = max(floors.values())
+    least = base_accuracy - floor
+    told = ", ".join(f"{name} {value:.1%}" for name, value in floors.items())
+    nan = float("nan")
+    value = low = high = nan
+    finding: Finding = "no vote"
+    if least > 0:
+        value, low, high = (
+            (float(row[c]) - floor) / least for c in ("accuracy", "ci_low", "ci_high")
+        )
+        finding = "wrapped" if low >= UNTAUGHT_WRAPPED else "no vote"
+    return Vote(
+        "untaught",
+        finding,
+        1,
+        value,
+        low,
+        high,
+        "share of what was lost, above the floor, that shuffled answers return",
+        f"wrapped from {UNTAUGHT_WRAPPED:.0%}; never damaged",
+        f"{int(row['step'])} steps on shuffled answers: {row['accuracy']:.1%} (n={int(row['n'])}, the step "
+        f"chosen on other rows); floors: {told}",
     )
 
 

@@ -36,6 +36,7 @@ _FIGURES = {
     "NeuronMaps": "neuron_maps.neuron_maps",
     "FinetuningGrid": "finetuning_grid.finetuning_grid",
     "Revival": "training.revival",
+    "UntaughtReturn": "training.untaught_return",
     "Diagnosis": "diagnosis.diagnosis",
     "Trained": "training.history",
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mechft.analysis.revival import Revival
+    from mechft.analysis.untaught import UntaughtReturn
     from mechft.training.trained import Trained
 
 
@@ -37,6 +38,26 @@ def revival(result: Revival) -> go.Figure:
     for model, rows in frame.groupby("model", sort=False):
         _over_steps(made, rows, str(model), inks[str(model)])
     reference_line(made, 0.95)
+    accuracy_axis(made)
+    step_axis(made, int(frame["step"].max()))
+    legend_below(made)
+    return made
+
+
+def untaught_return(result: UntaughtReturn) -> go.Figure:
+    """Accuracy on other prompts over steps of training on shuffled answers; dotted, the commonest answer."""
+    frame = result.frame
+    made = figure("", "steps of training on shuffled answers", f"accuracy ({count_label(frame)})")
+    inks = model_colours(frame["model"], first=1)
+    for model, rows in frame.groupby("model", sort=False):
+        _over_steps(made, rows, str(model), inks[str(model)])
+    commonest = float(frame["commonest"].iloc[0])
+    steps = [float(spread_steps(step)) for step in (0, int(frame["step"].max()))]
+    made.add_scatter(
+        x=steps, y=[commonest] * 2, mode="lines", name="always the commonest answer",
+        line={"width": 1.5, "dash": "dot", "color": GREY},
+        hovertemplate="always the commonest answer: %{y:.1%}<extra></extra>",
+    )  # fmt: skip
     accuracy_axis(made)
     step_axis(made, int(frame["step"].max()))
     legend_below(made)

@@ -39,6 +39,7 @@ def compare(
     finetuned: Any,
     data: Any,
     *,
+    control: Any = None,
     out: str | Path | None = None,
     quick: bool = CompareSettings.quick,
     limit: int = CompareSettings.limit,
@@ -63,6 +64,8 @@ def compare(
         data: A .jsonl file of prompts with answers or of texts, a .txt file (a text a paragraph), a list of
             texts or of (prompt, answer) pairs, a DataFrame, a TokenBatch, or token ids Int["row pos"]; see
             ``mechft.tasks.prompts.read_prompts``.
+        control: A model that never had what the base can and the fine-tuned model lost, given as these are:
+            what training back is held against. Without one it is reported, and has no vote.
         out: A folder for report.html, results.json and the tables; nothing is written without one.
         quick: Only the first answer.
         limit: Rows of the data at most: prompts, or windows of text.
@@ -103,7 +106,9 @@ def compare(
     settings = CompareSettings(limit, window, quick, chosen, work, seed)
     if out is not None:
         check_folder(Path(out))
-    found = run_comparison(base, finetuned, data, settings, device=device, progress=progress)
+    found = run_comparison(
+        base, finetuned, data, settings, control=control, device=device, progress=progress
+    )
     reported = with_report(found)
     if found.interrupted and not found.results:
         raise KeyboardInterrupt("interrupted before a stage of the comparison had finished.")

@@ -62,6 +62,11 @@ def _lead(comparison: Comparison) -> list[str]:
         "of its weights, as large in every weight as fine-tuning's: what a change of that size does on "
         "its own.",
     ]
+    if comparison.control is not None:
+        lead.append(
+            f"What training back is held against: <b>{html.escape(comparison.control.name)}</b> "
+            f"({_kind(comparison.control)}), which never had what the base can."
+        )
     if comparison.settings.quick:
         lead.append(
             "<span class='warning'>A quick comparison: the first answer, on few rows. Without quick the "
@@ -177,13 +182,15 @@ def _provenance(comparison: Comparison) -> Section:
 def command_line(comparison: Comparison) -> str:
     """The command that makes the comparison again; "" where the models or data were objects in memory."""
     given = (comparison.base.given, comparison.finetuned.given, comparison.data.given)
-    if not all(given):
+    control = comparison.control
+    if not all(given) or (control is not None and not control.given):
         return ""
+    held = "" if control is None else f" --control {control.given}"
     options = "".join(
         f" --{name}" + ("" if value is True else f" {_plain(value)}")
         for name, value in _told(comparison.settings).items()
     )
-    return f"# or: mechft diff {given[0]} {given[1]} --data {given[2]}{options}\n"
+    return f"# or: mechft diff {given[0]} {given[1]} --data {given[2]}{held}{options}\n"
 
 
 def _told(settings: CompareSettings) -> dict[str, Any]:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from mechft import plots
 from mechft.analysis.attention import AttentionDiff
 from mechft.analysis.circuits import CircuitDiff
+from mechft.analysis.diagnosis import Diagnosis
 from mechft.analysis.result import Result
+from mechft.analysis.revival import Revival
 from mechft.analysis.spectrum import Spectrum
+from mechft.analysis.untaught import UntaughtReturn
 from mechft.analysis.weight_diff import WeightDiff
 from mechft.experiments.compare.config import CompareSettings
 from mechft.experiments.compare.result import Comparison
@@ -132,6 +135,40 @@ _TOLD = {
         "dashed: as many random directions of the same strength.",
         "mechft.analysis.low_rank.low_rank(base, finetuned, tasks)",
     ),
+    "pruning": _Told(
+        "Pruning: do a few neurons hide it?",
+        "Every neuron (a row of a weight matrix) is scored by gradient × weight of the loss on the base's "
+        "answers, on half of the rows that the two models answer differently; those that stand most in the "
+        "way are set to zero. Jain et al. (2024), App. D.",
+        "The share of answers given by the number of neurons removed, on rows they were not scored on; "
+        "dotted: as many at random, and the commonest answer to everything.",
+        "mechft.analysis.pruning.prune_curve(finetuned, score_on, tasks)",
+    ),
+    "revival": _Told(
+        "Training back: how few steps?",
+        "The fine-tuned model is trained on the base's answers to half of the rows that the two models "
+        "answer differently (reverse fine-tuning: AdamW, at a rate that follows from how far fine-tuning "
+        "moved the weights), and measured on the other half.",
+        "The share of the base's answers given to rows that were not trained on, over steps; bands are 95% "
+        "intervals.",
+        "mf.revival({name: mf.finetune_rows(model, train, {test: rows}, …).history})",
+    ),
+    "untaught": _Told(
+        "Untaught: does it come back from shuffled answers?",
+        "As before, but with the base's answers dealt out to the prompts anew. Which answers there are can "
+        "be learned from that, and their form; which prompt has which cannot.",
+        "The share of the base's answers given to rows that were not trained on, over steps; dotted: always "
+        "giving the commonest answer. What rises above it was in the model.",
+        "mf.untaught_return({name: model}, train, test, …)",
+    ),
+    "verdict": _Told(
+        "Verdict: retained, wrapped or damaged?",
+        "Retained where the fine-tuned model still gives the base's answers. Otherwise tools vote, each by a "
+        "rule that was written down before it was used, with half a vote where the tool puts something of "
+        "the base back; it takes 1.5 for one and at most .5 against it.",
+        "A bar a vote: to the right for wrapped, to the left for damaged; none where the tool abstains.",
+        "mechft.analysis.diagnosis.diagnose(base, finetuned, capability)",
+    ),
 }
 
 
@@ -167,12 +204,17 @@ def _section(comparison: Comparison, name: str, result: Result) -> Section:
     )
 
 
-def _figure(result: Result) -> go.Figure:
+def _figure(result: Result) -> go.Figure | None:
+    if isinstance(result, Diagnosis) and not len(result.frame):
+        return None  # settled without a vote
     if isinstance(result, WeightDiff):
         # The figure knows matrices by their rank, which norms alone leave out.
         rank = result.frame["rank"].fillna(0).where(result.frame["matrix"])
         result = replace(result, frame=result.frame.assign(rank=rank))
     made = plots.plot(result)
+    if isinstance(result, Revival | UntaughtReturn):  # elsewhere it is the pretraining operand's
+        n = int(result.frame["n"].iloc[0])
+        made.update_yaxes(title=f"the base's answers given (n = {n:,})")
     if (
         isinstance(result, (AttentionDiff, CircuitDiff))
         and result.frame["head"].nunique() > _NUMBERED
@@ -224,6 +266,9 @@ def call_line(comparison: Comparison) -> str:
     given = ", ".join(
         json.dumps(path) if path else name for name, path in zip(names, paths, strict=True)
     )
+    if comparison.control is not None:
+        path = comparison.control.given
+        given += f", control={json.dumps(path) if path else 'control'}"
     usual = asdict(CompareSettings())
     options = "".join(
         f", {name}={value!r}"

@@ -144,6 +144,7 @@ def accuracy(model: ModelLike, batch: TokenBatch) -> Proportion:
     return proportion(int(answered_right(model, batch).sum()), len(batch))
 
 
-def commonest_answer(batch: TokenBatch) -> float:
+def commonest_answer(*batches: TokenBatch) -> float:
     """Accuracy of always giving the commonest right answer."""
-    return float(batch.answer.unique(return_counts=True)[1].max()) / len(batch)
+    answers = torch.cat([batch.answer for batch in batches])
+    return float(answers.unique(return_counts=True)[1].max()) / len(answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,14 @@ from mechft.analysis.units.scores import gradient_times_weight, movement, random
 from mechft.errors import ConfigError, UnknownNameError
 from mechft.models.build import fingerprint
 from mechft.randomness import generator
-from mechft.training.evaluation import accuracy
+from mechft.tasks.batch import TokenBatch
+from mechft.training.evaluation import accuracy, answered_right
 from mechft.training.trained import Trained
 from tests.analysis.planted_wrapper import planted
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-    from mechft.tasks.batch import TokenBatch
     from mechft.tasks.pcfg import PCFGTask
 
 Make = Callable[..., "HookedTransformer"]
@@ -30,6 +31,23 @@ Make = Callable[..., "HookedTransformer"]
 
 def rows(task: PCFGTask, size: int, seed: int, operand: str = "a") -> TokenBatch:
     return task.query("C", operand).sample(size, generator(seed))
+
+
+def test_rows_in_batches_of_two_lengths_are_counted_together(
+    make_any: Make, task: PCFGTask
+) -> None:
+    model = make_any()
+    long = rows(task, 30, 1)
+    short = TokenBatch(long.prompt[:20, :9], 8, long.answer[:20])
+    curve = prune_curve(
+        model, [long, short], {"both": [long, short]}, counts=(0, 5), random_draws=1
+    )
+    chosen = curve.scores["model"].top(5)
+    with pruned(model, chosen):
+        hits = torch.cat([answered_right(model, batch) for batch in (long, short)])
+    assert torch.equal(curve.hits["model", "gradient×weight", 5, "both"], hits[None])
+    most = Counter([*long.answer.tolist(), *short.answer.tolist()]).most_common(1)[0][1]
+    assert curve.commonest["model", "both"] == most / 50
 
 
 def test_curve_equals_one_by_one(make_any: Make, task: PCFGTask) -> None:

@@ -54,6 +54,17 @@ def same(scores: UnitScores, expected: dict[str, Tensor], rtol: float = 1e-4) ->
         torch.testing.assert_close(values, expected[group], rtol=rtol, atol=1e-5 * scale + 1e-9)
 
 
+@pytest.mark.parametrize("score", [gradient_times_weight, fisher])
+def test_prompts_of_two_lengths_count_by_their_rows(
+    make_any: Make, batch: TokenBatch, score: Callable[..., UnitScores]
+) -> None:
+    """Both scores are means over rows: of 20 rows and 10 shorter ones, two thirds and one third."""
+    model = make_any()
+    short = TokenBatch(batch.prompt[:10, :9], 8, batch.answer[:10])
+    both, one, other = (score(model, rows).scores for rows in ([batch, short], batch, short))
+    same(score(model, [batch, short]), {g: (2 * one[g] + other[g]) / 3 for g in both})
+
+
 @pytest.mark.parametrize("unit", UNIT_KINDS)
 def test_gradient_times_weight_is_autograd_by_hand(
     make_any: Make, batch: TokenBatch, unit: str

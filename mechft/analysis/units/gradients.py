@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mechft.analysis.batches import Data, one_batch
+from mechft.analysis.batches import Data, each_batch
 from mechft.errors import require
 from mechft.models.fused import fused_logits, unsupported_features
 from mechft.models.hook_points import device_of, has_hooks
@@ -24,22 +24,23 @@ _CHUNK = 128  # rows a backward pass; bounds its memory
 
 
 def loss_gradients(model: HookedTransformer, data: Data) -> tuple[float, dict[str, Tensor]]:
-    """The mean answer loss on a batch, and its gradients in the layout of ``block_matrices``.
+    """The mean answer loss on some rows, and its gradients in the layout of ``block_matrices``.
 
     Gradients are summed in float32 at least. Parameters' ``grad`` is left alone; hooks in force count.
 
     Raises:
         ConfigError: If the batch is empty, a parameter takes no gradient, or a gradient is not finite.
     """
-    batch = one_batch(data)
     total: dict[str, Tensor] = {}
-    loss = 0.0
+    loss, rows = 0.0, 0
     # Each pass is scaled by its own size and not the batch's, or half precision would lose small gradients.
-    for gradients, part in _passes(model, batch, _CHUNK, share=1 / _CHUNK):
-        loss += part
-        for name, gradient in gradients.items():
-            total[name] = total[name] + gradient if name in total else gradient
-    scale = _CHUNK / len(batch)
+    for batch in each_batch(data):
+        rows += len(batch)
+        for gradients, part in _passes(model, batch, _CHUNK, share=1 / _CHUNK):
+            loss += part
+            for name, gradient in gradients.items():
+                total[name] = total[name] + gradient if name in total else gradient
+    scale = _CHUNK / rows
     return loss * scale, {name: gradient * scale for name, gradient in total.items()}
 
 
@@ -48,7 +49,7 @@ def row_gradients(model: HookedTransformer, data: Data) -> Iterator[dict[str, Te
 
     Cost: a forward and backward a row; memory for one gradient.
     """
-    return (gradients for gradients, _ in _passes(model, one_batch(data), 1))
+    return (g for batch in each_batch(data) for g, _ in _passes(model, batch, 1))
 
 
 def _passes(

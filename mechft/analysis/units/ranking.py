@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mechft.analysis.batches import Data, one_batch
+from mechft.analysis.batches import Data, each_batch
 from mechft.analysis.units.editing import check_fits
 from mechft.analysis.units.layout import unit_layout
 from mechft.analysis.units.scores import (
@@ -65,7 +65,7 @@ def rank_units(
     model = as_model(model)
     asked = [scores] if isinstance(scores, str | UnitScores) else list(scores)
     _check(asked, model, unit, base, iterative)
-    revive = one_batch(revive)  # several scores read it
+    revive = list(each_batch(revive))  # several scores read it
     found: dict[str, UnitScores] = {}
     for score in asked:
         if isinstance(score, UnitScores):
@@ -111,7 +111,7 @@ def iterative_scores(
         every >= 1, f"iterative is a number of units between two scorings, at least 1; got {every}."
     )
     _check([score], model, unit, base, every)
-    revive = one_batch(revive)
+    revive = list(each_batch(revive))
     layout = unit_layout(model, unit)
     places = torch.full((len(layout),), float("nan"), dtype=torch.float64)
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechft.analysis.batches import Data, one_batch
+from mechft.analysis.batches import Data
 from mechft.analysis.units.gradients import exact, loss_gradients, row_gradients
 from mechft.analysis.units.layout import UnitLayout, unit_layout
 from mechft.analysis.units.masks import UnitMask
@@ -175,14 +175,15 @@ def fisher(model: ModelLike, data: Data, *, unit: str = "neuron") -> UnitScores:
     """
     model = as_model(model)
     layout = unit_layout(model, unit)
-    batch = one_batch(data)
     squares: dict[str, Tensor] = {}
-    for gradients in row_gradients(model, batch):
+    rows = 0
+    for gradients in row_gradients(model, data):
+        rows += 1
         for name, gradient in gradients.items():
             part = gradient.square()
             squares[name] = squares[name] + part if name in squares else part
     products = {
-        name: squares[name] / len(batch) * weight.tensor.to(squares[name].dtype).square()
+        name: squares[name] / rows * weight.tensor.to(squares[name].dtype).square()
         for name, weight in block_matrices(model).items()
     }
     return _scores(layout, products, "fisher")

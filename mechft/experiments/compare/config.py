@@ -23,6 +23,10 @@ STAGES: dict[str, str] = {
     "patching": "Where does the base's activation bring its answers back?",
     "ablation": "Which heads and MLPs came to matter, or ceased to?",
     "low_rank": "How few directions of the change carry what it did?",
+    "pruning": "Do a few neurons hide the base's answers?",
+    "revival": "How few steps of training bring the base's answers back?",
+    "untaught": "Do the base's answers come back from training that does not teach them?",
+    "verdict": "Are the base's answers retained, wrapped or damaged?",
 }
 """The stages of a comparison in the order in which they run, and the question each answers."""
 
@@ -36,7 +40,8 @@ class CompareSettings:
         window: Tokens of a window of text at most.
         quick: Only the first answer: how far each weight moved, and the answers on a few rows.
         stages: Stages to run, all that apply if empty: weights, outputs, loss, lens, attention, activations,
-            circuits, spectrum, interpolation, patching, ablation, low_rank.
+            circuits, spectrum, interpolation, patching, ablation, low_rank, pruning, revival, untaught,
+            verdict.
         work: Arithmetic operations that a stage may take, about. It sets how many rows a stage sees and
             whether heads are ablated one by one; stages that need far more are left out, and say so. 5e12
             took one core one to three minutes. With small models every stage sees all rows.
@@ -80,6 +85,8 @@ class DiffConfig:
         data: A .jsonl file with prompt and answer (or text) in each line, or a .txt file, a text a paragraph.
         out: Folder for report.html, results.json and a CSV file a table. An earlier comparison there is
             replaced; any other content is refused.
+        control: A model of the same architecture that never had what the base can and the fine-tuned model
+            lost: what training back is held against.
         device: Where to run: cpu, cuda, cuda:1. By default the CPU.
         json: Print settings, findings and the report's place as JSON, and nothing else.
         settings: How much is looked at.
@@ -89,6 +96,7 @@ class DiffConfig:
     finetuned: Annotated[Positional[str], arg(metavar="FINETUNED")]
     data: Path
     out: Path = Path("comparison")
+    control: str | None = None
     device: str | None = None
     json: bool = False
     settings: Annotated[CompareSettings, arg(name="")] = field(default_factory=CompareSettings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mechft.analysis.output_diff import OutputDiff
 from mechft.analysis.result import Result
 from mechft.analysis.weight_diff import diff_weights
-from mechft.experiments.compare import causal_stages, row_stages, weight_stages
+from mechft.experiments.compare import causal_stages, hidden_stages, row_stages, weight_stages
 from mechft.experiments.compare.config import STAGES
 from mechft.experiments.compare.findings import Finding
 from mechft.experiments.compare.outcome import Outcome, Stage
@@ -29,6 +29,10 @@ RUNS: dict[str, Stage] = {
     "patching": causal_stages.patching,
     "ablation": causal_stages.ablation,
     "low_rank": causal_stages.low_ranks,
+    "pruning": hidden_stages.pruning,
+    "revival": hidden_stages.revival,
+    "untaught": hidden_stages.untaught,
+    "verdict": hidden_stages.verdict,
 }
 
 
@@ -108,7 +112,9 @@ def look(pair: Pair, progress: bool) -> Look:
             seconds = time.monotonic() - started
             if isinstance(outcome, Outcome):
                 results[name] = outcome.result
-                findings += outcome.findings
+                # What all of it comes to is said first.
+                at = 0 if name == "verdict" else len(findings)
+                findings[at:at] = outcome.findings
                 records.append(_record(name, outcome, seconds))
             elif isinstance(outcome, str):
                 records.append(skipped(name, outcome))

@@ -48,19 +48,22 @@ def shown(rows: int, of: int) -> str:
     )
 
 
-def too_few(differing: int, pair: Pair, asks: str) -> str:
+def too_few(differing: int, pair: Pair, asks: str, *, halved: bool = False) -> str:
     """Why a stage that asks where the models' answers part does not apply; "" where they part often enough.
 
     Args:
         differing: Rows that the models answer differently.
         pair: The models.
         asks: What it asks.
+        halved: Whether these are half of them, the other half being kept to measure on.
     """
     if differing >= LEAST_ROWS:
         return ""
+    needed = f"{LEAST_ROWS} in either half" if halved else f"{LEAST_ROWS}"
+    half = " in the smaller half" if halved else ""
     return (
-        f"It asks {asks}, and the two models' answers part on {counted(differing, 'row')} of "
-        f"{len(pair.asked.rows):,}; it takes {LEAST_ROWS}. Give data on which the models differ."
+        f"It asks {asks}, and the two models' answers part on {counted(differing, 'row')}{half} of "
+        f"{len(pair.asked.rows):,}; it takes {needed}. Give data on which the models differ."
     )
 
 

@@ -42,6 +42,11 @@ class Asked:
         ours, theirs = ([answers[i] for i in places] for answers in (self.base, self.finetuned))
         return self.rows.chosen(places), ours, theirs
 
+    def agreeing(self) -> Rows:
+        """The rows that they answer alike, with these answers as the right ones."""
+        places = [i for i in range(len(self.rows)) if self.base[i] == self.finetuned[i]]
+        return self.rows.chosen(places).answered([self.base[i] for i in places])
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -53,6 +58,7 @@ class Pair:
         kind: "answers" or "text".
         settings: How much is looked at.
         unchanged: Whether all weights are the same.
+        never: A model that never had what the base can, if one was given.
     """
 
     base: HookedTransformer
@@ -61,6 +67,7 @@ class Pair:
     kind: str
     settings: CompareSettings
     unchanged: bool = False
+    never: HookedTransformer | None = None
 
     @cached_property
     def control(self) -> HookedTransformer:

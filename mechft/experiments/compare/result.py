@@ -20,7 +20,7 @@ State = Literal["done", "skipped", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """One of the two models, in words.
+    """One of the models, in words.
 
     Attributes:
         name: Its folder's, class's or file's name.
@@ -112,6 +112,7 @@ class Comparison:
             (of the right answer).
         findings: What the numbers say.
         versions: Of the packages it was made with.
+        control: The model that never had what the base can, if one was given.
     """
 
     base: ModelFacts
@@ -123,6 +124,7 @@ class Comparison:
     moved_most: pd.DataFrame = field(repr=False)
     findings: tuple[Finding, ...]
     versions: dict[str, str] = field(repr=False)
+    control: ModelFacts | None = None
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -156,6 +158,7 @@ class Comparison:
             "stages": [asdict(stage) for stage in self.stages],
             "findings": [finding.to_dict() for finding in self.findings],
             "versions": self.versions,
+            "control": None if self.control is None else asdict(self.control),
         }
 
     def save(self, folder: str | Path) -> Path:

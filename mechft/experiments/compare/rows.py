@@ -51,6 +51,15 @@ class Rows:
             return self
         return self.chosen(i * len(self) // n for i in range(n))
 
+    def halves(self) -> tuple[Rows, Rows]:
+        """Every other row, and those between; a prompt that comes several times stays in one half."""
+        sides: tuple[list[int], list[int]] = ([], [])
+        seen: dict[tuple[int, ...], int] = {}
+        prompts = (row for batch in self.batches for row in batch.prompt.tolist())
+        for place, prompt in enumerate(prompts):
+            sides[seen.setdefault(tuple(prompt), len(seen) % 2)].append(place)
+        return self.chosen(sides[0]), self.chosen(sides[1])
+
     def by_length(self) -> dict[int, Rows]:
         """The rows by the length of their prompt, the commonest first (of equals the shorter)."""
         places: dict[int, list[int]] = {}

@@ -46,6 +46,7 @@ def run_comparison(
     data: Any,
     settings: CompareSettings | None = None,
     *,
+    control: Any = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Comparison:
@@ -54,6 +55,9 @@ def run_comparison(
     ours = open_model(base, device=device)
     theirs = open_model(finetuned, base=ours, device=device)
     check_pair(ours, theirs)
+    never = None if control is None else open_model(control, base=ours, device=device)
+    if never is not None:
+        check_pair(ours, never)
     ours, theirs = (
         replace(opened, coder=reader(opened, given))
         for opened, given in ((ours, base), (theirs, finetuned))
@@ -61,7 +65,8 @@ def run_comparison(
     prompts = _read(data, ours, theirs, settings)
     one, two = as_model(ours.model), as_model(theirs.model)
     rows = rows_of(prompts, int(one.cfg.d_vocab))
-    pair = Pair(one, two, rows, prompts.kind, settings)
+    had_not = None if never is None else as_model(never.model)
+    pair = Pair(one, two, rows, prompts.kind, settings, never=had_not)
     found = first_look(pair)
     _tell(found, len(rows), progress)
     if alike(found) or settings.quick:
@@ -78,6 +83,7 @@ def run_comparison(
         _moved_most(found, rows, ours.coder or theirs.coder),
         found.findings,
         package_versions("transformers", "peft"),
+        None if never is None else _model_facts(never, control),
     )
 
 
