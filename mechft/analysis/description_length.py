@@ -7,7 +7,7 @@ probe fitted on the blocks before. A fact that is easy to read is short, because
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from mechft.analysis.batches import Data
 from mechft.analysis.probes.controls import Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, check_l2
 from mechft.analysis.probes.inputs import (
+    Features,
     control_tasks,
     features_of_controls,
     labelled,
@@ -115,9 +116,10 @@ def description_length(
 
     rows: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
+    twins: dict[Hashable, Features] = {}
     for name, (model, sites) in ready.items():
         for control, shown in features_of_controls(
-            [*labels], model, sites, [batch], positions, seed
+            [*labels], model, sites, [batch], positions, seed, twins
         ):
             index = torch.searchsorted(
                 classes, labels[control][0][order]

@@ -7,7 +7,7 @@ here it is solved to its optimum instead, unless the paper's schedule is asked f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from mechft.analysis.probes.adamw import PAPER_STEPS
 from mechft.analysis.probes.controls import Control, TypeOf
 from mechft.analysis.probes.fitting import DEFAULT_L2, L2, Optimizer, ProbeFitter
 from mechft.analysis.probes.inputs import (
+    Features,
     control_tasks,
     features_of_controls,
     labelled,
@@ -94,7 +95,7 @@ def probe(
     Source: Jain et al. (2024), Fig. 8 and App. D; Hewitt & Liang (2019) for control tasks.
 
     Cost: per model, one hooked forward over each batch for all sites together, and a fit a site;
-    "random_model" costs a model more, the others a fit a site more.
+    "random_model" costs a model more for each shape, and as the others a fit a site more.
     """
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
     require(bool(targets), "A probe reads a label; target names none.")
@@ -110,10 +111,11 @@ def probe(
 
     rows: list[dict[str, Any]] = []
     kept = {}
+    twins: dict[Hashable, Features] = {}
     for name, (model, sites) in ready.items():
         own: dict[str, dict[str, Bool[Tensor, " row"]]] = {}
         for control, shown in features_of_controls(
-            ["none", *controls], model, sites, batches, positions, seed
+            ["none", *controls], model, sites, batches, positions, seed, twins
         ):
             for asked in targets:
                 truth = labels[asked][control]

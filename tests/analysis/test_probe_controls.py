@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +14,10 @@ from mechft.analysis.probes.controls import (
     permuted,
     random_twin,
 )
+from mechft.analysis.probing import probe
 from mechft.errors import ConfigError
+from mechft.models.build import ModelConfig, build_model
+from mechft.models.hook_points import resid_post
 from mechft.randomness import generator
 from mechft.statistics import paired_difference
 from mechft.tasks.pcfg import PCFGTask
@@ -119,3 +123,18 @@ def test_paired_difference_covers() -> None:
     assert 0.91 < held / 400 < 0.99
     sure = paired_difference(torch.ones(50, dtype=torch.bool), torch.ones(50, dtype=torch.bool))
     assert sure.low < 0 < sure.high and sure.value == 0
+
+
+def test_models_of_one_shape_share_a_twin_and_nothing_changes(
+    make_model: Callable[..., HookedTransformer], task: PCFGTask
+) -> None:
+    """Probed together, models get what each gets alone, also where another shape stands between them."""
+    fit, test = (task.query("C", "a").sample(n, generator(n)) for n in (60, 30))
+    wider = build_model(ModelConfig(1, 2, 24, len(task.vocabulary), task.sample_length - 1))
+    models = {"one": make_model(), "wider": wider, "other": make_model(1)}
+    asked: dict[str, Any] = {"controls": ["random_model"], "hook_names": [resid_post(0)]}
+    together = probe(models, fit, test, "C(a)", **asked).frame
+    alone = [probe({n: m}, fit, test, "C(a)", **asked).frame for n, m in models.items()]
+    pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True))
+    twins = together[together["control"] == "random_model"].set_index("model")
+    assert twins.loc["one", "accuracy"] == twins.loc["other", "accuracy"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -63,6 +63,14 @@ def random_twin(model: ModelLike, seed: int = 0) -> HookedTransformer:
             else:
                 value.fill_(1.0 if kind in ("w", "weight") else 0.0)
     return twin
+
+
+def twin_kind(model: HookedTransformer) -> Hashable:
+    """What decides with the seed which random twin a model gets; None where it is the model itself."""
+    if unsupported_features(model):
+        return None
+    parameter = next(model.parameters())
+    return model_config(model), parameter.dtype, parameter.device, model.training
 
 
 def _initializer_range(model: HookedTransformer) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from jaxtyping import Int
@@ -16,6 +16,7 @@ from mechft.analysis.probes.controls import (
     control_labels,
     permuted,
     random_twin,
+    twin_kind,
 )
 from mechft.analysis.probes.linear_probes import class_index
 from mechft.errors import ConfigError, require, unknown_name
@@ -31,6 +32,9 @@ from mechft.tasks.batch import TokenBatch
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
+
+Features = list[dict[str, Tensor]]
+"""Activations at the answer position (or another) by site, batch for batch."""
 
 Labels = tuple[Int[Tensor, " row"], ...]
 """Labels of each batch: training, test and, where there is one, validation."""
@@ -136,16 +140,28 @@ def features_of_controls(
     batches: Sequence[TokenBatch],
     positions: Positions,
     seed: int,
-) -> Iterator[tuple[str, list[dict[str, Tensor]]]]:
+    twins: dict[Hashable, Features] | None = None,
+) -> Iterator[tuple[str, Features]]:
     """Each control with the activations its probes see; one forward serves all that share a model.
 
-    Memory: the activations of one model, and during "random_model" those of its random twin.
+    Args:
+        twins: Activations of random twins by their kind: filled, and read where models share a twin.
+
+    Memory: the activations of one model, and from "random_model" on those of its random twin.
     """
 
-    def gathered(of: HookedTransformer) -> list[dict[str, Tensor]]:
+    def gathered(of: HookedTransformer) -> Features:
         return [gather_activations(of, batch, sites, positions) for batch in batches]
+
+    def of_twin() -> Features:
+        kind = twin_kind(model)
+        if twins is None or kind is None:
+            return gathered(random_twin(model, seed))
+        if kind not in twins:
+            twins.clear()  # those of one kind at a time
+            twins[kind] = gathered(random_twin(model, seed))
+        return twins[kind]
 
     own = gathered(model)
     for control in controls:
-        shown = gathered(random_twin(model, seed)) if control == "random_model" else own
-        yield control, shown
+        yield control, of_twin() if control == "random_model" else own
