@@ -1,8 +1,8 @@
 """What comes back from shuffled answers: ``python -m tests.benchmarks.untaught`` prints JSON.
 
 The bundled pair over five seeds, beside a model that was never asked; a wrapper planted by hand and a
-capability overwritten with noise, whose truth is known. Accuracies with 95% Wilson intervals over 125 rows, at a step
-that was chosen on 125 others. Takes about three CPU minutes.
+capability overwritten with noise, whose truth is known. Accuracies with 95% Wilson intervals over 125 rows,
+at a step that was chosen on 125 others. Takes about three CPU minutes.
 """
 
 from __future__ import annotations
