@@ -70,5 +70,6 @@ def destroyed(base: Trained, units: int = 1500, steps: int = 100) -> Trained:
     model = grafted_copy(base, mask, noise)
     start = replace(base, model=model, name="destroyed")
     return finetune(
-        start, "b", train_correlation=0.0, steps=steps, learning_rate=1e-3, name="destroyed"
-    )
+        start, "b", train_correlation=0.0, steps=steps, learning_rate=1e-3, name="destroyed",
+        evaluation_size=20,  # which nobody reads
+    )  # fmt: skip

@@ -42,7 +42,7 @@ def base() -> Trained:
 def capability(base: Trained) -> Capability:
     query = base.task.query("C", "a", base.contrast.correlation(0.0))
     return Capability(
-        query.sample(1000, generator(0, "fit")), query.sample(400, generator(0, "test")), "C(a)"
+        query.sample(400, generator(0, "fit")), query.sample(200, generator(0, "test")), "C(a)"
     )
 
 
@@ -52,7 +52,7 @@ def planted(base: Trained) -> Trained:
 
 
 RELEARN: dict[str, Any] = {
-    "steps": 120, "stop_at": 0.93, "learning_rate": 1e-4, "evaluation_size": 200,
+    "steps": 120, "stop_at": 0.93, "learning_rate": 1e-4, "evaluation_size": 100,
 }  # fmt: skip
 
 
