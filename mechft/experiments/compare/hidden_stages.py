@@ -71,13 +71,21 @@ def _pruning_finding(result: PruneCurve) -> Finding:
     best = result.best(BASES, max(_COUNTS)).set_index("score")
     row, chance = best.loc["gradient×weight"], best.loc["random"]
     units = len(result.scores[FINETUNED])
-    text = (
-        f"With {int(row['k'])} of {counted(units, 'neuron')} removed, "
-        f"{percent(row['accuracy'], row['ci_low'], row['ci_high'])} of the base's answers are given where "
-        f"the two differ (how many was chosen on other rows); with random ones at best "
-        f"{percent(chance['ci_high'])}, with the commonest answer to everything {percent(row['commonest'])}."
-    )
-    if (result.frame["task"] == AGREED).any():
+    share = percent(row["accuracy"], row["ci_low"], row["ci_high"])
+    if row["k"]:
+        text = (
+            f"With {int(row['k'])} of {counted(units, 'neuron')} removed, {share} of the base's answers are "
+            f"given where the two differ (how many was chosen on other rows); with random ones at best "
+            f"{percent(chance['ci_high'])}, with the commonest answer to everything "
+            f"{percent(row['commonest'])}."
+        )
+    else:
+        text = (
+            f"Removing up to {max(_COUNTS)} of {counted(units, 'neuron')} brings none of the base's answers "
+            f"back where the two differ ({share} with none removed; always giving the commonest answer "
+            f"gives {percent(row['commonest'])})."
+        )
+    if row["k"] and (result.frame["task"] == AGREED).any():
         kept = row_of(result.frame, task=AGREED, k=int(row["k"]), score="gradient×weight")
         text += f" Of the answers on which they agree {percent(kept['accuracy'])} stay."
     caution = "That no few neurons bring answers back does not show that these are gone."
@@ -218,12 +226,19 @@ def _nine_in_ten(step: int | None) -> str:
 def _untaught_finding(result: UntaughtReturn) -> Finding:
     best = result.best().set_index("model")
     row = best.loc[FINETUNED]
-    text = (
-        "Trained on the same prompts with the answers shuffled among them, the fine-tuned model gives "
-        f"{percent(row['accuracy'], row['ci_low'], row['ci_high'])} of the base's answers on other rows "
-        f"after {counted(int(row['step']), 'step')} ({percent(row['untouched'])} before; when to stop was "
-        f"chosen on yet other rows). Always giving the commonest answer gives {percent(row['commonest'])}."
-    )
+    share = percent(row["accuracy"], row["ci_low"], row["ci_high"])
+    if row["step"]:
+        text = (
+            "Trained on the same prompts with the answers shuffled among them, the fine-tuned model gives "
+            f"{share} of the base's answers on other rows after {counted(int(row['step']), 'step')} "
+            f"({percent(row['untouched'])} before; when to stop was chosen on yet other rows)."
+        )
+    else:
+        text = (
+            "Trained on the same prompts with the answers shuffled among them, the fine-tuned model gives no "
+            f"more of the base's answers on other rows than before ({share})."
+        )
+    text += f" Always giving the commonest answer gives {percent(row['commonest'])}."
     if NEVER in best.index:
         text += f" The model that never had them: {percent(best.loc[NEVER, 'accuracy'])}."
     caution = (
