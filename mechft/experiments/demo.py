@@ -116,6 +116,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
         without,
         counts=scale.prune_counts,
         random_draws=scale.random_draws,
+        score_size=scale.score_rows,
         test_size=scale.prune_rows,
         seed=config.seed,
     )
@@ -179,7 +180,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
         pruning,
         ablations,
         diff_weights(*models),
-        diff_activations(*models, seed=config.seed),
+        diff_activations(*models, size=scale.activation_rows, seed=config.seed),
         patching,
         line,
         attention,

@@ -51,6 +51,8 @@ class DemoScale:
         look_rows: Rows of patching, interpolation, attention and outputs.
         random_draws: Random orders of neurons in the pruning control.
         prune_counts: Numbers of neurons removed.
+        score_rows: Rows that neurons are scored on.
+        activation_rows: Rows on which activations are compared.
     """
 
     pretraining_steps: int = 2000
@@ -65,6 +67,8 @@ class DemoScale:
     look_rows: int = 250
     random_draws: int = 3
     prune_counts: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
+    score_rows: int = 1000
+    activation_rows: int = 500
 
 
-QUICK = DemoScale(200, 20, 20, 200, 50, 200, 100, 60, 40, 40, 1, (0, 5, 15))
+QUICK = DemoScale(200, 20, 20, 200, 50, 200, 100, 60, 40, 40, 1, (0, 5, 15), 200, 60)
