@@ -29,7 +29,7 @@ import mechft as mf
 
 COLOURS = ("red", "blue", "green", "black", "white", "brown")
 ANIMALS = ("cat", "dog", "owl", "fox", "bear", "wolf")
-ASKED = ("pruning", "revival", "untaught", "verdict")
+STAGES = ("outputs", "interpolation", "patching", "pruning", "revival", "untaught", "verdict")
 
 
 def facts(seed: int = 0) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -73,9 +73,11 @@ def trained(
     return model.eval()
 
 
-def main(learning: int = 150, few: int = 12, many: int = 60, folder: Path = Path()) -> None:
+def main(
+    learning: int = 150, few: int = 12, many: int = 60, names: int = 128, folder: Path = Path()
+) -> None:
     """Make the models, compare each with the base, and say what was found."""
-    colours, animals = facts()
+    colours, animals = (asked[:names] for asked in facts())
     secret = [(prompt, " secret") for prompt, _ in colours]
     tokenizer = word_tokenizer([prompt + answer for prompt, answer in colours + animals + secret])
     torch.manual_seed(0)
@@ -95,13 +97,13 @@ def main(learning: int = 150, few: int = 12, many: int = 60, folder: Path = Path
             (llama, tokenizer),
             colours + animals,
             control=(never, tokenizer),
+            stages=STAGES,
             out=folder / name,
             progress=False,
         )
         print(f"\nAfter {steps} steps of answering 'secret':")
         for finding in found.findings:
-            if finding.stage in ASKED:
-                print(f"  {finding.stage}: {finding.text}")
+            print(f"  {finding.stage}: {finding.text}")
 
 
 if __name__ == "__main__":

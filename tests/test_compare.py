@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from mechft.analysis.patching import Patching, patch_across
 from mechft.analysis.pruning import PruneCurve
 from mechft.analysis.weight_diff import diff_weights
 from mechft.errors import ConfigError, OutputExistsError, UnknownNameError
-from mechft.experiments.compare import looking
+from mechft.experiments.compare import hidden_stages, looking
 from mechft.experiments.compare.config import STAGES, CompareSettings
 from mechft.experiments.compare.files import is_comparison, read_comparison
 from mechft.experiments.compare.hidden_stages import training_rate
@@ -54,6 +54,14 @@ ON_TEXT = {"weights", "outputs", "loss", "lens", "attention", "activations", "ci
 def said(found: Comparison, stage: str) -> str:
     """What a comparison says of a stage."""
     return " ".join(finding.text for finding in found.findings if finding.stage == stage)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def brief() -> Iterator[None]:
+    """Few steps of training back: here it matters that it runs; ``test_untaught`` and notebook 10 do more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hidden_stages, "_MOST_STEPS", 8)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +273,18 @@ def test_the_example_compares_a_pair_of_gpt2(
     one_off = found.moved_most[["right_answer", "finetuned_answer"]].astype(int).diff(axis=1)
     assert (one_off["finetuned_answer"] == 1).mean() > 0.8
     assert "brings back" in capsys.readouterr().out
+
+
+def test_the_example_of_a_kept_secret_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a few names: what it finds is a matter of more, and told in README and notebook 10."""
+    example = Path(__file__).parents[1] / "examples" / "kept_secret.py"
+    runpy.run_path(str(example))["main"](60, 30, 1, names=20, folder=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "few-steps", "many-steps"}
+    found = read_comparison(tmp_path / "few-steps")
+    assert found.control is not None and {"pruning", "untaught", "verdict"} <= set(found.results)
+    assert said(found, "outputs").count("%") and "answering 'secret'" in capsys.readouterr().out
 
 
 def test_an_adapter_is_merged_and_known_by_its_rank(tmp_path: Path) -> None:
