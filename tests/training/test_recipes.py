@@ -113,7 +113,9 @@ def test_another_question_in_the_same_folder_is_refused(trained: Trained, tmp_pa
 
 
 def test_pretrain_by_preset(tmp_path: Path) -> None:
-    made = pretrain("tiny", "never_a", steps=2, batch_size=4, directory=tmp_path)
+    made = pretrain(
+        "tiny", "never_a", steps=2, batch_size=4, evaluation_size=20, directory=tmp_path
+    )
     assert made.name == "pcfg-tiny-never-a"
     assert isinstance(made.task, PCFGTask)
     assert made.task.config.operand_prior == (0.0, 1.0, 0.0)
