@@ -21,14 +21,14 @@ from mechft.analysis.patching import Patching, patch_across
 from mechft.analysis.pruning import PruneCurve
 from mechft.analysis.weight_diff import diff_weights
 from mechft.errors import ConfigError, OutputExistsError, UnknownNameError
-from mechft.experiments.compare import hidden_stages, looking
+from mechft.experiments.compare import looking, training_stages
 from mechft.experiments.compare.config import STAGES, CompareSettings
 from mechft.experiments.compare.files import is_comparison, read_comparison
-from mechft.experiments.compare.hidden_stages import training_rate
 from mechft.experiments.compare.pair import Pair, random_change
 from mechft.experiments.compare.pooling import pooled
 from mechft.experiments.compare.result import Comparison, ComparisonInterrupted
 from mechft.experiments.compare.rows import Rows
+from mechft.experiments.compare.training_stages import training_rate
 from mechft.experiments.compare.words import reader
 from mechft.models.build import ModelConfig, build_model, clone
 from mechft.models.opening import open_model
@@ -60,7 +60,7 @@ def said(found: Comparison, stage: str) -> str:
 def brief() -> Iterator[None]:
     """Few steps of training back: here it matters that it runs; ``test_untaught`` and notebook 10 do more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hidden_stages, "_MOST_STEPS", 8)
+        patch.setattr(training_stages, "_MOST_STEPS", 8)
         yield
 
 

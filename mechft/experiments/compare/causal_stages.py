@@ -1,4 +1,4 @@
-"""Stages that intervene: weights on the way between the models, activations exchanged, parts taken out."""
+"""Stages that intervene: weights between the models, activations exchanged, parts and neurons taken out."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from mechft.analysis.interpolation import Interpolation, interpolate
 from mechft.analysis.interventions.sites import Component, Site
 from mechft.analysis.low_rank import LowRank, low_rank
 from mechft.analysis.patching import Patching, patch_across
+from mechft.analysis.pruning import PruneCurve, prune_curve
 from mechft.analysis.result import Result
 from mechft.experiments.compare.findings import Finding, counted, number, percent
 from mechft.experiments.compare.outcome import (
     ASKS_ANSWERS,
     LEAST_ROWS,
     Outcome,
+    differing_halves,
     row_of,
     shown,
     too_dear,
     too_few,
 )
-from mechft.experiments.compare.pair import Pair
+from mechft.experiments.compare.pair import FINETUNED, Pair
 from mechft.experiments.compare.pooling import pooled
 from mechft.experiments.compare.rows import most_rows
 from mechft.experiments.compare.weight_stages import decomposing
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RIGHT, BASES, FINETUNEDS = "right answers", "the base's answers", "the fine-tuned model's answers"
+AGREED = "answers on which they agree"
 _ALPHAS = tuple(i / 10 for i in range(11))
 _PATCHED: tuple[Component, ...] = ("resid_pre", "attn_out", "mlp_out")
+_REMOVED, _DRAWS = (0, 1, 2, 5, 10, 20), 2  # neurons, and random orders of them beside
 _NEVER = 0.01  # a probability that has nothing to lose
 _SWEPT = 64  # rows of one forward of a sweep
 _HEAD_ROWS = 64  # heads are ablated one by one if that leaves so many rows, or all there are
@@ -236,3 +240,57 @@ def _low_rank_finding(result: LowRank) -> Finding:
     )
     caution = "Rows on which the models agree are left out; few ranks a matrix are still many numbers in all."
     return Finding("low_rank", text, caution)
+
+
+def pruning(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
+    """Neurons removed from the fine-tuned model, first those that stand most in the base's answers' way."""
+    halves = differing_halves(pair, "whether a few neurons hide the base's answers")
+    if isinstance(halves, str):
+        return halves
+    fit, test = halves
+    evaluations = 1 + (len(_REMOVED) - 1) * (1 + _DRAWS)
+    scored = fit.spread(pair.affordable(6))  # a backward pass costs two forwards; half of the work
+    rows = test.spread(pair.affordable(4 * evaluations))
+    tasks = {BASES: rows.grouped(pair.d_vocab)}
+    agreed = pair.asked.agreeing().spread(len(rows))
+    if len(agreed) >= LEAST_ROWS:
+        tasks[AGREED] = agreed.grouped(pair.d_vocab)
+    result = prune_curve(
+        pair.finetuned,
+        scored.grouped(pair.d_vocab),
+        tasks,
+        counts=_REMOVED,
+        random_draws=_DRAWS,
+        seed=pair.settings.seed,
+        name=FINETUNED,
+    )
+    note = (
+        f"Neurons are scored on {len(scored):,} rows that the two models answer differently; right is what "
+        f"the base answers. {shown(len(rows), len(test))}"
+    ).strip()
+    return Outcome(result, (_pruning_finding(result),), len(rows), note)
+
+
+def _pruning_finding(result: PruneCurve) -> Finding:
+    best = result.best(BASES, max(_REMOVED)).set_index("score")
+    row, chance = best.loc["gradient×weight"], best.loc["random"]
+    units = len(result.scores[FINETUNED])
+    share = percent(row["accuracy"], row["ci_low"], row["ci_high"])
+    if row["k"]:
+        text = (
+            f"With {int(row['k'])} of {counted(units, 'neuron')} removed, {share} of the base's answers are "
+            f"given where the two differ (how many was chosen on other rows); with random ones at best "
+            f"{percent(chance['ci_high'])}, with the commonest answer to everything "
+            f"{percent(row['commonest'])}."
+        )
+    else:
+        text = (
+            f"Removing up to {max(_REMOVED)} of {counted(units, 'neuron')} brings none of the base's answers "
+            f"back where the two differ ({share} with none removed; always giving the commonest answer "
+            f"gives {percent(row['commonest'])})."
+        )
+    if row["k"] and (result.frame["task"] == AGREED).any():
+        kept = row_of(result.frame, task=AGREED, k=int(row["k"]), score="gradient×weight")
+        text += f" Of the answers on which they agree {percent(kept['accuracy'])} stay."
+    caution = "That no few neurons bring answers back does not show that these are gone."
+    return Finding("pruning", text, caution)

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from mechft.analysis.output_diff import OutputDiff
 from mechft.analysis.result import Result
 from mechft.analysis.weight_diff import diff_weights
-from mechft.experiments.compare import causal_stages, hidden_stages, row_stages, weight_stages
+from mechft.experiments.compare import (
+    causal_stages,
+    row_stages,
+    training_stages,
+    verdict_stage,
+    weight_stages,
+)
 from mechft.experiments.compare.config import STAGES
 from mechft.experiments.compare.findings import Finding
 from mechft.experiments.compare.outcome import Outcome, Stage
@@ -29,10 +35,10 @@ RUNS: dict[str, Stage] = {
     "patching": causal_stages.patching,
     "ablation": causal_stages.ablation,
     "low_rank": causal_stages.low_ranks,
-    "pruning": hidden_stages.pruning,
-    "revival": hidden_stages.revival,
-    "untaught": hidden_stages.untaught,
-    "verdict": hidden_stages.verdict,
+    "pruning": causal_stages.pruning,
+    "revival": training_stages.revival,
+    "untaught": training_stages.untaught,
+    "verdict": verdict_stage.verdict,
 }
 
 

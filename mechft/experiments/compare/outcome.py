@@ -9,6 +9,7 @@ from typing import Any
 from mechft.analysis.result import Result
 from mechft.experiments.compare.findings import Finding, counted
 from mechft.experiments.compare.pair import Pair
+from mechft.experiments.compare.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,23 @@ def too_few(differing: int, pair: Pair, asks: str, *, halved: bool = False) -> s
         f"It asks {asks}, and the two models' answers part on {counted(differing, 'row')}{half} of "
         f"{len(pair.asked.rows):,}; it takes {needed}. Give data on which the models differ."
     )
+
+
+def differing_halves(pair: Pair, asks: str) -> tuple[Rows, Rows] | str:
+    """Rows that the models answer differently, in two halves, the base's answers being right; or why not.
+
+    Args:
+        pair: The models.
+        asks: What the stage asks.
+    """
+    if pair.kind != "answers":
+        return ASKS_ANSWERS
+    differing, ours, _ = pair.asked.differing()
+    halves = differing.answered(ours).halves()
+    least = min(len(half) for half in halves)
+    if few := too_few(least, pair, asks, halved=True):
+        return few
+    return halves
 
 
 def too_dear(pair: Pair, what: str, cost: float, technique: str) -> str:

@@ -1,95 +1,28 @@
-"""Stages that ask whether the base's answers are still there: neurons removed, some training, the verdict."""
+"""Stages that train: the fine-tuned model brought back, and the same with the answers shuffled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mechft.analysis import votes
-from mechft.analysis.diagnosis import Diagnosis, conclude, settled
-from mechft.analysis.interpolation import Interpolation
-from mechft.analysis.patching import Patching
-from mechft.analysis.pruning import PruneCurve, prune_curve
 from mechft.analysis.result import Result
 from mechft.analysis.revival import Revival
 from mechft.analysis.revival import revival as revival_of
 from mechft.analysis.untaught import UntaughtReturn, untaught_return
 from mechft.experiments.compare.causal_stages import BASES
 from mechft.experiments.compare.findings import Finding, counted, percent
-from mechft.experiments.compare.outcome import (
-    ASKS_ANSWERS,
-    LEAST_ROWS,
-    Outcome,
-    row_of,
-    shown,
-    too_few,
-)
+from mechft.experiments.compare.outcome import Outcome, differing_halves, row_of, shown
 from mechft.experiments.compare.pair import FINETUNED, Pair
 from mechft.experiments.compare.rows import Rows
 from mechft.models.hook_points import ModelLike
-from mechft.statistics import proportion
 from mechft.training.rows import MOMENTS, finetune_rows
 
-AGREED = "answers on which they agree"
 NEVER = "never had it"
-_COUNTS, _DRAWS = (0, 1, 2, 5, 10, 20), 2
+BACK = 0.9
+"""Share of the base's answers that counts as back."""
+_ENOUGH = 0.97  # of them: a run that gives so many has no more to show
 _BATCH, _LEAST_STEPS, _MOST_STEPS = 16, 5, 55
-_BACK, _ENOUGH = 0.9, 0.97  # shares of the base's answers: what counts as back, and what ends a run
 _RATE_SHARE, _SLOWEST, _FASTEST = 0.1, 1e-6, 1e-3
-
-
-def pruning(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
-    """Neurons removed from the fine-tuned model, first those that stand most in the base's answers' way."""
-    halves = _differing(pair, "whether a few neurons hide the base's answers")
-    if isinstance(halves, str):
-        return halves
-    fit, test = halves
-    evaluations = 1 + (len(_COUNTS) - 1) * (1 + _DRAWS)
-    scored = fit.spread(pair.affordable(6))  # a backward pass costs two forwards; half of the work
-    rows = test.spread(pair.affordable(4 * evaluations))
-    tasks = {BASES: rows.grouped(pair.d_vocab)}
-    agreed = pair.asked.agreeing().spread(len(rows))
-    if len(agreed) >= LEAST_ROWS:
-        tasks[AGREED] = agreed.grouped(pair.d_vocab)
-    result = prune_curve(
-        pair.finetuned,
-        scored.grouped(pair.d_vocab),
-        tasks,
-        counts=_COUNTS,
-        random_draws=_DRAWS,
-        seed=pair.settings.seed,
-        name=FINETUNED,
-    )
-    note = (
-        f"Neurons are scored on {len(scored):,} rows that the two models answer differently; right is what "
-        f"the base answers. {shown(len(rows), len(test))}"
-    ).strip()
-    return Outcome(result, (_pruning_finding(result),), len(rows), note)
-
-
-def _pruning_finding(result: PruneCurve) -> Finding:
-    best = result.best(BASES, max(_COUNTS)).set_index("score")
-    row, chance = best.loc["gradient×weight"], best.loc["random"]
-    units = len(result.scores[FINETUNED])
-    share = percent(row["accuracy"], row["ci_low"], row["ci_high"])
-    if row["k"]:
-        text = (
-            f"With {int(row['k'])} of {counted(units, 'neuron')} removed, {share} of the base's answers are "
-            f"given where the two differ (how many was chosen on other rows); with random ones at best "
-            f"{percent(chance['ci_high'])}, with the commonest answer to everything "
-            f"{percent(row['commonest'])}."
-        )
-    else:
-        text = (
-            f"Removing up to {max(_COUNTS)} of {counted(units, 'neuron')} brings none of the base's answers "
-            f"back where the two differ ({share} with none removed; always giving the commonest answer "
-            f"gives {percent(row['commonest'])})."
-        )
-    if row["k"] and (result.frame["task"] == AGREED).any():
-        kept = row_of(result.frame, task=AGREED, k=int(row["k"]), score="gradient×weight")
-        text += f" Of the answers on which they agree {percent(kept['accuracy'])} stay."
-    caution = "That no few neurons bring answers back does not show that these are gone."
-    return Finding("pruning", text, caution)
 
 
 def revival(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
@@ -151,7 +84,7 @@ class _Plan:
 
 def _plan(pair: Pair, asks: str) -> _Plan | str:
     """Rows, steps and rate that the work allows; or why there can be no training."""
-    halves = _differing(pair, asks)
+    halves = differing_halves(pair, asks)
     if isinstance(halves, str):
         return halves
     train, test = halves
@@ -197,7 +130,7 @@ def training_rate(pair: Pair) -> float:
 def _revival_finding(result: Revival, trained_on: int) -> Finding:
     ends = {str(name): run.iloc[-1] for name, run in result.frame.groupby("model", sort=False)}
     ours, first = ends[FINETUNED], row_of(result.frame, model=FINETUNED, step=0)
-    reached = result.steps_to(_BACK)
+    reached = result.steps_to(BACK)
     text = (
         f"Trained on the base's answers to {counted(trained_on, 'row')} for "
         f"{counted(int(ours['step']), 'step')}, the fine-tuned model gives "
@@ -246,70 +179,3 @@ def _untaught_finding(result: UntaughtReturn) -> Finding:
         "there. That nothing rises does not show that nothing was."
     )
     return Finding("untaught", text, caution)
-
-
-def verdict(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
-    """The votes of the stages before it on the base's answers, and what follows from them."""
-    if pair.kind != "answers":
-        return ASKS_ANSWERS
-    asked = pair.asked
-    n = len(asked.rows)
-    agreed = proportion(len(asked.agreeing()), n)
-    commonest = max(asked.base.count(answer) for answer in set(asked.base)) / n
-    result = settled(proportion(n, n), agreed, commonest)
-    if result is None:
-        cast = _votes(pair, found)
-        if not cast:
-            return (
-                "It goes by pruning, revival, untaught, patching and interpolation, and none of these gave a "
-                "vote."
-            )
-        result = conclude(cast, proportion(n, n), agreed, commonest)
-    note = "Of the base's answers, whether right or wrong: the base gives 100% of them."
-    return Outcome(result, (_verdict_finding(result, pair),), n, note)
-
-
-def _votes(pair: Pair, found: Mapping[str, Result]) -> list[votes.Vote]:
-    cast = []
-    if isinstance(curve := found.get("pruning"), PruneCurve):
-        cast.append(votes.vote_of_pruning(curve, BASES, 1.0, max(_COUNTS)))
-    if isinstance(back := found.get("revival"), Revival) and pair.never is not None:
-        cast.append(votes.vote_of_revival(back, FINETUNED, NEVER, _BACK))
-    if isinstance(returned := found.get("untaught"), UntaughtReturn):
-        control = NEVER if pair.never is not None else None
-        cast.append(votes.vote_of_untaught(returned, 1.0, FINETUNED, control))
-    if isinstance(patched := found.get("patching"), Patching):
-        cast.append(votes.vote_of_patching(patched, BASES))
-    if isinstance(line := found.get("interpolation"), Interpolation):
-        frame = line.frame[(line.frame["task"] == BASES) & (line.frame["metric"] == "accuracy")]
-        ends = frame.set_index("alpha")["value"]
-        if ends[0.0] > ends[1.0]:
-            cast.append(votes.vote_of_interpolation(line.frame, BASES, ends[0.0], ends[1.0]))
-    return cast
-
-
-def _verdict_finding(result: Diagnosis, pair: Pair) -> Finding:
-    text = f"The base's answers are {result.verdict}: {result.reason}."
-    if result.verdict == "undecided":
-        text = f"What became of the base's answers is undecided: {result.reason}."
-    for finding, tools in result.frame.groupby("finding", sort=False)["tool"]:
-        text += f" {str(finding).capitalize()}: {', '.join(tools)}."
-    caution = "The rule, with its thresholds, is a convention (mechft.analysis.diagnosis)."
-    if len(result.frame) and pair.never is None:
-        caution += (
-            " Training back votes beside a model that never had these answers (control); without one hardly "
-            "anything can vote for damaged."
-        )
-    return Finding("verdict", text, caution)
-
-
-def _differing(pair: Pair, asks: str) -> tuple[Rows, Rows] | str:
-    """Rows that the models answer differently, in two halves, the base's answers being right; or why not."""
-    if pair.kind != "answers":
-        return ASKS_ANSWERS
-    differing, ours, _ = pair.asked.differing()
-    halves = differing.answered(ours).halves()
-    least = min(len(half) for half in halves)
-    if few := too_few(least, pair, asks, halved=True):
-        return few
-    return halves
