@@ -88,7 +88,7 @@ def compare(
             the finished stages, the report of which is in ``out``.
 
     Cost: for a pair of 124M parameters and 256 prompts of 16 tokens, 5 to 8 s of one core to the first answer
-    once the models are open, and 17 minutes of one core for all stages (``work`` sets that). Memory: 6 GB
+    once the models are open, and half an hour of one core for all stages (``work`` sets that). Memory: 6 GB
     there; the two models, the random change as a third, copies of the weights where they are mixed, and in
     low_rank the block matrices four times in float64.
 

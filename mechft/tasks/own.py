@@ -34,7 +34,10 @@ class OwnTask(ABC):
     another layout, or strings that must be edited to carry it, write the members of
     ``mechft.tasks.task.Task`` yourself.
 
-    Subclass it as a frozen dataclass; the fields are the task's settings, plain JSON values with defaults.
+    Subclass it as a frozen dataclass; the fields are the task's settings, plain JSON values with defaults. A
+    model for it is made by ``mf.pretrain(task=task)``; one of your own shape (``mf.ModelConfig``) needs
+    ``d_vocab=len(task.vocabulary)`` and ``n_ctx=task.n_ctx``. Rows without the correlation come from
+    ``task.query(task.kind, "last", task.contrast.correlation(0.0)).sample(100, mf.generator(0))``.
 
     Attributes:
         operand_names: Class attribute: every operand, O_PT first, then O_FT; each becomes a token.

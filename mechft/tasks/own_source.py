@@ -45,12 +45,18 @@ class OwnSource:
         correlation: Correlation | None = None,
         answer_for: str | None = None,
     ) -> None:
-        asked = [name for name in (operand, answer_for) if name is not None]
+        for name in (operand, answer_for):
+            if name not in (None, *task.operand_names):
+                raise unknown_name(f"operand of family {task.kind}", str(name), task.operand_names)
         if correlation is not None:
-            asked += [correlation.pretraining_operand, correlation.finetuning_operand]
-        for name in asked:
-            if name not in task.operand_names:
-                raise unknown_name(f"operand of family {task.kind}", name, task.operand_names)
+            related = (correlation.pretraining_operand, correlation.finetuning_operand)
+            require(
+                set(related) <= set(task.operand_names),
+                "A correlation is between two operands of the task, here of "
+                f"{', '.join(task.operand_names)}; got one between {' and '.join(related)}. Take "
+                "task.contrast.correlation(0.0), or name them in mf.Correlation(…, pretraining_operand=…, "
+                "finetuning_operand=…).",
+            )
         self.task, self.operand, self.correlation = task, operand, correlation
         self.answer_for = operand if answer_for is None else answer_for
         self._conditioned = None if correlation is None else self._strings_with(correlation)
