@@ -83,7 +83,7 @@ def read_comparison(folder: str | Path) -> Comparison:
             tables.get("moved_most", pd.DataFrame()),
             tuple(Finding(**finding) for finding in found["findings"]),
             found["versions"],
-            None if found["control"] is None else ModelFacts(**found["control"]),
+            ModelFacts(**found["control"]) if found.get("control") else None,
         )
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(
