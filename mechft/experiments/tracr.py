@@ -50,8 +50,8 @@ def run_tracr(config: TracrConfig) -> TracrResult:
 
     Cost: the Max-identifier's 28 fine-tunings of 10,000 steps took 51 minutes on 2 cores with other work
     beside them, its 15 trainings back of 2,500 steps 4, looking 1. Two trainings of the Counter of 10,000
-    steps take 13 minutes beside each other, so 28 about three hours; its looking 4. --quick: about 80
-    seconds.
+    steps take 13 minutes beside each other, so 28 about three hours; its looking 4. --quick: 60 to
+    90 seconds.
     """
     # How and where trainings are done does not change what they are.
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "jobs", "ensemble")}

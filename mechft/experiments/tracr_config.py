@@ -28,7 +28,7 @@ class TracrConfig:
         jobs: Trainings at a time, one thread each; 0 means one a core. Without effect with --ensemble.
         ensemble: Train all at once as one batched computation instead, on a GPU if there is one. For a GPU:
             on CPUs it is slower, and what is interrupted begins again.
-        quick: Few trainings of at most 150 steps: shows in two minutes that everything runs, not what is
+        quick: Few trainings of at most 50 steps: shows in a minute or two that everything runs, not what is
             true; no claim is judged.
     """
 
@@ -144,9 +144,9 @@ def scale_of(config: TracrConfig) -> TracrScale:
         rates=("M", "S"),
         correlations=(0.0, 1.0),
         reverse_correlations=(1.0,),
-        steps=min(config.steps, 150),
-        reverse_steps=min(reverse_steps, 150),
-        rows=400,
+        steps=min(config.steps, 50),
+        reverse_steps=min(reverse_steps, 50),
+        rows=200,
         evaluation_rows=100,
         look_rows=100,
         random_draws=1,
