@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -11,6 +13,9 @@ from mechft.models.fused import fused_logits, unsupported_features
 from mechft.models.hook_points import ModelLike, as_model, device_of, has_hooks
 from mechft.statistics import Proportion, proportion
 from mechft.tasks.batch import TokenBatch
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
 
 _CHUNK = 128  # rows a forward: bounds memory, and stays in the cache (512 took a third longer)
 
@@ -33,13 +38,20 @@ def answer_logits(model: ModelLike, batch: TokenBatch) -> Float[Tensor, "batch d
     model = as_model(model)
     require(len(batch) > 0, "A batch needs at least one row; got none.")
     batch = batch.to(device_of(model))
-    fast = not has_hooks(model) and not unsupported_features(model)
-    asked = torch.tensor([batch.answer_position])
-    rows = [
-        fused_logits(model, prompt, asked)[:, 0] if fast else model(prompt)[:, -1]
-        for prompt in batch.prompt.split(_CHUNK)
-    ]
-    return torch.cat(rows)
+    return torch.cat([last_logits(model, prompt) for prompt in batch.prompt.split(_CHUNK)])
+
+
+def last_logits(
+    model: HookedTransformer, prompt: Int[Tensor, "batch prompt"]
+) -> Float[Tensor, "batch d_vocab"]:
+    """Logits after a prompt's last token, with a graph where gradients are on.
+
+    By the fused forward, or by the model itself where hooks are attached or it has other features.
+    """
+    if has_hooks(model) or unsupported_features(model):
+        logits: Tensor = model(prompt)
+        return logits[:, -1]
+    return fused_logits(model, prompt, torch.tensor([prompt.shape[1] - 1]))[:, 0]
 
 
 def among_candidates(

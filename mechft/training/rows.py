@@ -19,12 +19,11 @@ from torch import Tensor
 
 from mechft.errors import TrainingDivergedError, require
 from mechft.models.build import clone
-from mechft.models.fused import fused_logits, unsupported_features
 from mechft.models.hook_points import ModelLike, as_model, device_of
 from mechft.randomness import generator
 from mechft.statistics import proportion
 from mechft.tasks.batch import TokenBatch
-from mechft.training.evaluation import NoAnswerError, answered_right
+from mechft.training.evaluation import NoAnswerError, answered_right, last_logits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +190,7 @@ def _descend(
     """One step; the loss before it."""
     batch = batch.to(device_of(model))
     with torch.enable_grad():
-        loss = F.cross_entropy(_answer_logits(model, batch), batch.answer)
+        loss = F.cross_entropy(last_logits(model, batch.prompt), batch.answer)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingDivergedError(_diverged(f"The loss at step {step} is {value}."), step)
@@ -204,11 +203,3 @@ def _descend(
 
 def _diverged(what: str) -> str:
     return f"{what} Training diverged; take a smaller learning_rate."
-
-
-def _answer_logits(model: HookedTransformer, batch: TokenBatch) -> Tensor:
-    """As ``evaluation.answer_logits``, with a graph."""
-    if unsupported_features(model):
-        logits: Tensor = model(batch.prompt)[:, -1]
-        return logits
-    return fused_logits(model, batch.prompt, torch.tensor([batch.answer_position]))[:, 0]

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from mechft.analysis.batches import Data, each_batch
 from mechft.errors import require
-from mechft.models.fused import fused_logits, unsupported_features
-from mechft.models.hook_points import device_of, has_hooks
+from mechft.models.hook_points import device_of
 from mechft.models.weights import block_matrices
 from mechft.tasks.batch import TokenBatch
-from mechft.training.evaluation import among_candidates
+from mechft.training.evaluation import among_candidates, last_logits
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -64,14 +63,10 @@ def _passes(
             f"{name} takes no gradient, so it cannot be scored by one. Call model.requires_grad_(True).",
         )
     parameters = list({id(w.parameter): w.parameter for w in weights.values()}.values())
-    fast = not has_hooks(model) and not unsupported_features(model)
-    asked = torch.tensor([batch.answer_position])
     for start in range(0, len(batch), size):
         rows = batch.rows(slice(start, start + size))
         with torch.enable_grad():
-            prompt = rows.prompt
-            logits = fused_logits(model, prompt, asked)[:, 0] if fast else model(prompt)[:, -1]
-            chosen, right = among_candidates(exact(logits), rows)
+            chosen, right = among_candidates(exact(last_logits(model, rows.prompt)), rows)
             loss = share * F.cross_entropy(chosen, right, reduction="sum")
             found = torch.autograd.grad(loss, parameters)
         by_parameter = {id(p): exact(g) for p, g in zip(parameters, found, strict=True)}

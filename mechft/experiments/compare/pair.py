@@ -23,7 +23,7 @@ from mechft.training.evaluation import predictions
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-BASE, FINETUNED, CONTROL = "base", "finetuned", "random change"
+BASE, FINETUNED, RANDOM = "base", "finetuned", "random change"
 _SHAPE = ("n_layers", "n_heads", "n_key_value_heads", "d_model", "d_head", "d_mlp", "d_vocab")
 _READ_TWICE = 100  # texts on which two tokenizers are held against each other
 
@@ -70,14 +70,16 @@ class Pair:
     never: HookedTransformer | None = None
 
     @cached_property
-    def control(self) -> HookedTransformer:
+    def randomly_changed(self) -> HookedTransformer:
         """The base with a random change as large, weight by weight, as fine-tuning's; made when asked for."""
         return random_change(self.base, self.finetuned, self.settings.seed)
 
     @property
     def changed(self) -> dict[str, HookedTransformer]:
-        """The models that are compared with the base, by name; without the control where nothing changed."""
-        return {FINETUNED: self.finetuned} | ({} if self.unchanged else {CONTROL: self.control})
+        """The models that are compared with the base, by name; the random one where something changed."""
+        return {FINETUNED: self.finetuned} | (
+            {} if self.unchanged else {RANDOM: self.randomly_changed}
+        )
 
     @cached_property
     def asked(self) -> Asked:

@@ -14,7 +14,7 @@ from mechft.analysis.result import Result
 from mechft.analysis.text_loss import row_losses, text_loss
 from mechft.experiments.compare.findings import Finding, counted, number, percent
 from mechft.experiments.compare.outcome import Outcome, row_of, shown
-from mechft.experiments.compare.pair import BASE, CONTROL, FINETUNED, Pair
+from mechft.experiments.compare.pair import BASE, FINETUNED, RANDOM, Pair
 from mechft.experiments.compare.rows import Rows
 from mechft.models.hook_points import attention_out, mlp_out, resid_post
 from mechft.shortcuts.common import joined
@@ -56,7 +56,7 @@ def _outputs(pair: Pair, rows: Rows, names: tuple[str, ...]) -> OutputDiff:
     results = [
         diff_outputs(
             pair.base,
-            pair.finetuned if name == FINETUNED else pair.control,
+            pair.finetuned if name == FINETUNED else pair.randomly_changed,
             rows.batches,
             positions=asked(pair),
             keep=_EXAMPLES if name == FINETUNED else 0,
@@ -94,10 +94,10 @@ def output_findings(result: OutputDiff, pair: Pair) -> tuple[Finding, ...]:
             f"{counted(n, 'window')} (divergence {told(FINETUNED, 'kl_from_base')} nats)."
         )
         caution = _OVER_ROWS
-    if (result.frame["model"] == CONTROL).any():
+    if (result.frame["model"] == RANDOM).any():
         text += (
-            f" A random change of the weights as large leaves {told(CONTROL, 'agreement')} alike "
-            f"({told(CONTROL, 'kl_from_base')} nats)."
+            f" A random change of the weights as large leaves {told(RANDOM, 'agreement')} alike "
+            f"({told(RANDOM, 'kl_from_base')} nats)."
         )
         caution += " The random change is one draw."
     return (Finding("outputs", text, caution),)
@@ -148,8 +148,8 @@ def lens(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
         f"Read block by block, they part most in block {block}: their divergence goes from {number(before)} "
         f"to {interval} nats there, and is {number(kl.iloc[-1])} after the last block"
     )
-    if CONTROL in pair.changed:
-        theirs = result.frame[result.frame["model"] == CONTROL]["kl_from_base"]
+    if RANDOM in pair.changed:
+        theirs = result.frame[result.frame["model"] == RANDOM]["kl_from_base"]
         text += f" (a random change: {number(theirs.iloc[-1])})"
     caution = "Early blocks are read poorly by the last one's readout: a small divergence there shows little."
     return Outcome(result, (Finding("lens", f"{text}.", caution),), len(rows), note)
@@ -172,8 +172,8 @@ def attention(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
         if top["js"] > 0
         else "Every head looks where it did in the base."
     )
-    if CONTROL in pair.changed and top["js"] > 0:
-        most = float(result.frame[result.frame["model"] == CONTROL]["js"].max())
+    if RANDOM in pair.changed and top["js"] > 0:
+        most = float(result.frame[result.frame["model"] == RANDOM]["js"].max())
         further = int((frame["js"] > most).sum())
         text += (
             f" {counted(further, 'head') if further else 'No head'} moved further than any does under a "
@@ -218,8 +218,8 @@ def _activation_finding(frame: pd.DataFrame, pair: Pair) -> Finding:
         f"{first['block']}, and by "
         f"{percent(last['relative_change'], last['ci_low'], last['ci_high'])} after block {last['block']}"
     )
-    if CONTROL in pair.changed:
-        theirs = row_of(frame, model=CONTROL, hook=last["hook"])
+    if RANDOM in pair.changed:
+        theirs = row_of(frame, model=RANDOM, hook=last["hook"])
         text += f" (under a random change as large, by {percent(theirs['relative_change'])})"
     parts = ours[ours["component"] != "resid_post"]
     if len(parts):

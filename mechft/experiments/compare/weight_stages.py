@@ -13,7 +13,7 @@ from mechft.analysis.weight_diff import WeightDiff, diff_weights
 from mechft.analysis.weights.pairs import matrix
 from mechft.experiments.compare.findings import Finding, counted, percent
 from mechft.experiments.compare.outcome import Outcome, too_dear
-from mechft.experiments.compare.pair import CONTROL, FINETUNED, Pair
+from mechft.experiments.compare.pair import FINETUNED, RANDOM, Pair
 from mechft.shortcuts.common import joined
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def spectrum(pair: Pair, found: Mapping[str, Result]) -> Outcome | str:
     text = (
         f"In {chosen[0]}, which moved most, {counted(needed[FINETUNED], 'direction')} of "
         f"{int(first['index'].max())} hold 90% of the squared change (a random change of that size: "
-        f"{needed[CONTROL]})."
+        f"{needed[RANDOM]})."
     )
     note = f"The {len(chosen)} matrices of the blocks that moved most for their size."
     return Outcome(result, (Finding("spectrum", text, _EXACT),), note=note)
