@@ -6,7 +6,7 @@ fine-tuning says what the colours are. The same is done for more steps. Beside t
 ever answered "secret". For both the script prints the verdict, and what pruning, training back and shuffled
 answers return, and writes few-steps/report.html and many-steps/report.html.
 
-Takes about two minutes of one core; nothing is downloaded.
+Takes about a minute and a half of one core; nothing is downloaded.
 Usage: python examples/kept_secret.py
 """
 
